@@ -1,0 +1,1 @@
+//! Listeners, connection shards and live sessions.

@@ -1,0 +1,1 @@
+//! Built-in plugins: the password file, settings, event log.

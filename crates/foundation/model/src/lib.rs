@@ -1,0 +1,1 @@
+//! The words every service shares: tenants, topics, messages, stamps, settings, events.

@@ -1,0 +1,1 @@
+//! What an operator may supply: authentication, settings, quotas, events, balancing, meters.

@@ -1,0 +1,3 @@
+//! The bifrust program.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Services assembled by role, started and stopped in order.

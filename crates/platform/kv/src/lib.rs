@@ -1,0 +1,1 @@
+//! Ranges of an ordered key space driven by coprocessors.

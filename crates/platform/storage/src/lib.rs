@@ -1,0 +1,1 @@
+//! One ordered local key-value engine per node, in memory or on disk.

@@ -1,0 +1,1 @@
+//! Routes: which receivers a topic leads to.

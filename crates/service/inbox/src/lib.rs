@@ -1,0 +1,1 @@
+//! Persistent sessions: subscriptions, queue, timers, wills.

@@ -1,0 +1,1 @@
+//! Tenants, their numbers and settings, node leases.

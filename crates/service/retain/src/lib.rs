@@ -1,0 +1,1 @@
+//! The last message of each topic.
