@@ -1,0 +1,296 @@
+//! The engine on disk: `fjall`, one database, one journal.
+//!
+//! Limits of `fjall` that it only asserts are checked here first and come back as errors.
+
+use std::{
+    fs, io,
+    ops::Bound,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use fjall::{
+    CompressionType, Database, KeyspaceCreateOptions, PersistMode, Readable,
+    config::CompressionPolicy,
+};
+
+use crate::{
+    Direction, Engine, FjallConfig, Keyspace, Op, OpenError, Read, Rows, StorageError, SyncMode,
+    WriteBatch,
+    engine::{check_limits, clamp_bounds, is_possible_key},
+    folder::sync_folder,
+};
+
+mod journal;
+
+use journal::JournalSync;
+
+/// Opens, or creates, an engine in the folder `path`.
+///
+/// A new engine is built beside its place and moved there when it is complete, so that a crash in the
+/// middle of the first start leaves nothing that a later start could stumble over.
+pub fn open_fjall(
+    path: &Path,
+    keyspaces: &[Keyspace],
+    config: FjallConfig,
+) -> Result<impl Engine + use<>, OpenError> {
+    if !path
+        .try_exists()
+        .map_err(|error| OpenError::from_io(path, error))?
+    {
+        create(path, keyspaces, &config)?;
+    }
+    Disk::open(path, keyspaces, &config)
+}
+
+fn create(path: &Path, keyspaces: &[Keyspace], config: &FjallConfig) -> Result<(), OpenError> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let unfinished = path.with_file_name(name);
+    match fs::remove_dir_all(&unfinished) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(OpenError::from_io(unfinished, error));
+        }
+        _ => {}
+    }
+    drop(Disk::open(&unfinished, keyspaces, config)?);
+    let parent = path.parent().unwrap_or_else(|| Path::new("."));
+    sync_folder(&unfinished)
+        .and_then(|()| fs::rename(&unfinished, path))
+        .and_then(|()| sync_folder(parent))
+        .map_err(|error| OpenError::from_io(path, error))
+}
+
+struct Disk {
+    tables: Arc<Tables>,
+    db: Database,
+    journal: JournalSync,
+    sync: SyncMode,
+}
+
+/// The opened keyspaces by name; a dozen, so a walk over them beats a hash.
+struct Tables(Vec<(Keyspace, fjall::Keyspace)>);
+
+impl Tables {
+    fn find(&self, ks: Keyspace) -> Result<&fjall::Keyspace, StorageError> {
+        let is_same = |known: &Keyspace| std::ptr::eq(known.0, ks.0);
+        self.0
+            .iter()
+            .find(|(known, _)| is_same(known))
+            .or_else(|| self.0.iter().find(|(known, _)| *known == ks))
+            .map(|(_, table)| table)
+            .ok_or(StorageError::UnknownKeyspace(ks.0))
+    }
+}
+
+impl Disk {
+    fn open(path: &Path, keyspaces: &[Keyspace], config: &FjallConfig) -> Result<Self, OpenError> {
+        // Some damage makes the engine panic rather than answer; both mean the same to an operator.
+        let opened = catch_unwind(AssertUnwindSafe(|| open_database(path, keyspaces, config)));
+        let (db, tables) = match opened {
+            Ok(Ok(opened)) => opened,
+            Ok(Err(error)) => return Err(open_error(path, error)),
+            Err(_) => return Err(damaged(path, "the engine cannot make sense of its files")),
+        };
+        Ok(Self {
+            tables: Arc::new(Tables(tables)),
+            db,
+            journal: JournalSync::new(path.to_owned()),
+            sync: config.sync,
+        })
+    }
+}
+
+type OpenedTables = Vec<(Keyspace, fjall::Keyspace)>;
+
+fn open_database(
+    path: &Path,
+    keyspaces: &[Keyspace],
+    config: &FjallConfig,
+) -> fjall::Result<(Database, OpenedTables)> {
+    let db = Database::builder(path)
+        .cache_size(config.cache_bytes)
+        // The journal's buffer goes to the system in `sync`, not once per batch.
+        .manual_journal_persist(true)
+        .max_journaling_size(config.journal_bytes_max.max(64 * 1024 * 1024))
+        .worker_threads(config.background_threads.max(1))
+        .open()?;
+    let options = || {
+        KeyspaceCreateOptions::default()
+            .manual_journal_persist(true)
+            .max_memtable_size(config.memtable_bytes)
+            .data_block_compression_policy(CompressionPolicy::all(CompressionType::Lz4))
+    };
+    let tables = keyspaces
+        .iter()
+        .map(|ks| Ok((*ks, db.keyspace(ks.0, options)?)))
+        .collect::<fjall::Result<_>>()?;
+    Ok((db, tables))
+}
+
+fn open_error(path: &Path, error: fjall::Error) -> OpenError {
+    match error {
+        fjall::Error::Locked => OpenError::Locked {
+            path: path.to_owned(),
+            pid: None,
+        },
+        fjall::Error::Io(source) => io_or_damaged(path, source),
+        fjall::Error::Storage(fjall::LsmError::Io(source)) => io_or_damaged(path, source),
+        other => damaged(path, &format!("{other:?}")),
+    }
+}
+
+fn io_or_damaged(path: &Path, source: io::Error) -> OpenError {
+    match source.kind() {
+        // What the engine's own records promise is missing, cut short or senseless.
+        io::ErrorKind::NotFound
+        | io::ErrorKind::UnexpectedEof
+        | io::ErrorKind::InvalidData
+        | io::ErrorKind::AlreadyExists => damaged(path, &source.to_string()),
+        _ => OpenError::from_io(path, source),
+    }
+}
+
+fn damaged(path: &Path, what: &str) -> OpenError {
+    OpenError::Damaged {
+        what: format!("the engine in {} does not open: {what}", path.display()),
+        mend: "restore the data folder from a backup, or move it away to start empty".to_owned(),
+    }
+}
+
+fn engine_error(error: fjall::Error) -> StorageError {
+    match error {
+        fjall::Error::Io(source) => StorageError::Engine(source.to_string()),
+        fjall::Error::Poisoned => {
+            StorageError::Engine("an earlier write, flush or compaction failed".to_owned())
+        }
+        other => StorageError::Engine(format!("{other:?}")),
+    }
+}
+
+impl Read for Disk {
+    fn get(&self, ks: Keyspace, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
+        let table = self.tables.find(ks)?;
+        if !is_possible_key(key) {
+            return Ok(None);
+        }
+        Ok(table.get(key).map_err(engine_error)?.map(Bytes::from))
+    }
+
+    fn range<'a>(
+        &'a self,
+        ks: Keyspace,
+        start: Bound<&[u8]>,
+        end: Bound<&[u8]>,
+        direction: Direction,
+    ) -> Rows<'a> {
+        let table = match self.tables.find(ks) {
+            Ok(table) => table,
+            Err(error) => return Box::new(std::iter::once(Err(error))),
+        };
+        match clamp_bounds(start, end) {
+            // Through a snapshot: a keyspace's own range also shows what is written while it runs.
+            Some(bounds) => rows(
+                self.db.snapshot().range::<&[u8], _>(table, bounds),
+                direction,
+            ),
+            None => Box::new(std::iter::empty()),
+        }
+    }
+}
+
+fn rows<'a>(iter: fjall::Iter, direction: Direction) -> Rows<'a> {
+    let row = |guard: fjall::Guard| {
+        let (key, value) = guard.into_inner().map_err(engine_error)?;
+        Ok((Bytes::from(key), Bytes::from(value)))
+    };
+    match direction {
+        Direction::Forward => Box::new(iter.map(row)),
+        Direction::Backward => Box::new(iter.rev().map(row)),
+    }
+}
+
+impl Engine for Disk {
+    fn write(&self, batch: WriteBatch) -> Result<(), StorageError> {
+        for op in batch.iter() {
+            check_limits(op)?;
+        }
+        let mut changes = fjall::OwnedWriteBatch::with_capacity(self.db.clone(), batch.len());
+        for op in batch.into_ops() {
+            let table = self.tables.find(op.keyspace())?;
+            match op {
+                Op::Put { key, value, .. } => changes.insert(table, key, value),
+                Op::Delete { key, .. } => changes.remove(table, key),
+            }
+        }
+        changes.commit().map_err(engine_error)
+    }
+
+    fn sync(&self) -> Result<(), StorageError> {
+        // `persist` holds the journal's lock while it waits for the disk, and every write needs that
+        // lock. So under the lock only the buffer is handed to the system, and the wait happens in
+        // `JournalSync`, on a file handle of our own: writes go on meanwhile, at no cost per row.
+        self.db.persist(PersistMode::Buffer).map_err(engine_error)?;
+        match self.sync {
+            SyncMode::NoneForTests => Ok(()),
+            SyncMode::Fsync => self
+                .journal
+                .sync()
+                .map_err(|error| StorageError::Engine(format!("journal sync failed: {error}"))),
+        }
+    }
+
+    fn snapshot(&self) -> Box<dyn Read> {
+        Box::new(DiskSnapshot {
+            snapshot: self.db.snapshot(),
+            tables: self.tables.clone(),
+        })
+    }
+
+    fn check(&self) -> Result<(), StorageError> {
+        // The only public way to learn that a background flush or compaction failed.
+        self.db.persist(PersistMode::Buffer).map_err(engine_error)
+    }
+
+    fn disk_bytes(&self) -> u64 {
+        self.db.disk_space().unwrap_or_default()
+    }
+}
+
+struct DiskSnapshot {
+    snapshot: fjall::Snapshot,
+    tables: Arc<Tables>,
+}
+
+impl Read for DiskSnapshot {
+    fn get(&self, ks: Keyspace, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
+        let table = self.tables.find(ks)?;
+        if !is_possible_key(key) {
+            return Ok(None);
+        }
+        Ok(self
+            .snapshot
+            .get(table, key)
+            .map_err(engine_error)?
+            .map(Bytes::from))
+    }
+
+    fn range<'a>(
+        &'a self,
+        ks: Keyspace,
+        start: Bound<&[u8]>,
+        end: Bound<&[u8]>,
+        direction: Direction,
+    ) -> Rows<'a> {
+        let table = match self.tables.find(ks) {
+            Ok(table) => table,
+            Err(error) => return Box::new(std::iter::once(Err(error))),
+        };
+        match clamp_bounds(start, end) {
+            Some(bounds) => rows(self.snapshot.range::<&[u8], _>(table, bounds), direction),
+            None => Box::new(std::iter::empty()),
+        }
+    }
+}

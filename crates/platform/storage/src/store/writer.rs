@@ -1,0 +1,162 @@
+//! The writer thread: take all that waits, sync once, call back in order, look at the disk now and then.
+
+use std::{
+    mem,
+    sync::{Arc, PoisonError, atomic::Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{Done, FreeSpaceFloor, Shared, SpaceProbe};
+
+/// How often the free space is looked at while rows are written or room is awaited.
+const LOOK_AFTER_BUSY: Duration = Duration::from_millis(200);
+
+/// How often otherwise.
+const LOOK_AFTER_IDLE: Duration = Duration::from_secs(2);
+
+/// The free-space floor and how to measure against it.
+pub(super) struct FloorWatch {
+    probe: SpaceProbe,
+    floor: FreeSpaceFloor,
+}
+
+impl FloorWatch {
+    pub(super) fn new(probe: SpaceProbe, floor: FreeSpaceFloor) -> Self {
+        Self { probe, floor }
+    }
+}
+
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    floor: Option<FloorWatch>,
+    looked_at: Option<Instant>,
+    /// The emptied list of the last turn, kept for its room.
+    spare: Vec<Done>,
+}
+
+/// What one turn has to do.
+struct Turn {
+    done: Vec<Done>,
+    bytes: usize,
+    needs_sync: bool,
+    is_last: bool,
+}
+
+impl Writer {
+    pub(super) fn new(shared: Arc<Shared>, floor: Option<FloorWatch>) -> Self {
+        Self {
+            shared,
+            floor,
+            looked_at: None,
+            spare: Vec::new(),
+        }
+    }
+
+    pub(super) fn run(mut self) {
+        let _guard = PanicGuard(self.shared.clone());
+        while self.turn() {}
+    }
+
+    /// One turn; false after the last.
+    fn turn(&mut self) -> bool {
+        let turn = self.wait();
+        if self.shared.failed.load(Ordering::Acquire) {
+            return false;
+        }
+        if turn.needs_sync {
+            if let Err(error) = self.shared.engine.sync() {
+                drop(turn.done);
+                self.shared.fail(&format!("a sync failed: {error}"));
+                return false;
+            }
+            self.shared.give_room(turn.bytes);
+        }
+        let mut done = turn.done;
+        for done in done.drain(..) {
+            done();
+        }
+        self.spare = done;
+        self.look_after();
+        !turn.is_last
+    }
+
+    /// Sleeps until there is something to do or to look at.
+    fn wait(&mut self) -> Turn {
+        let mut queue = self.shared.lock();
+        let is_closed = || self.shared.closed.load(Ordering::Acquire);
+        if queue.done.is_empty() && !queue.wants_sync && !is_closed() {
+            let admits = self.shared.admits.load(Ordering::Relaxed);
+            let limit = if admits {
+                LOOK_AFTER_IDLE
+            } else {
+                LOOK_AFTER_BUSY
+            };
+            queue.writer_sleeps = true;
+            let waited = self.shared.work.wait_timeout(queue, limit);
+            queue = waited.unwrap_or_else(PoisonError::into_inner).0;
+            queue.writer_sleeps = false;
+        }
+        let needs_sync = !queue.done.is_empty() || queue.wants_sync || is_closed();
+        queue.wants_sync = false;
+        Turn {
+            done: mem::replace(&mut queue.done, mem::take(&mut self.spare)),
+            bytes: if needs_sync {
+                mem::take(&mut queue.bytes)
+            } else {
+                0
+            },
+            needs_sync,
+            is_last: is_closed(),
+        }
+    }
+
+    /// Measures the free space and asks the engine how it is, unless that was just done.
+    pub(super) fn look_after(&mut self) {
+        let Some(watch) = &self.floor else { return };
+        let now = Instant::now();
+        if self
+            .looked_at
+            .is_some_and(|before| now < before + LOOK_AFTER_BUSY)
+        {
+            return;
+        }
+        self.looked_at = Some(now);
+        if let Err(error) = self.shared.engine.check() {
+            self.shared
+                .fail(&format!("the engine failed in the background: {error}"));
+            return;
+        }
+        // A file system that does not say how full it is does not stop us; a full one will.
+        let Ok(space) = (watch.probe)() else { return };
+        let admits = space.free >= watch.floor.bytes(space.total);
+        if self.shared.admits.swap(admits, Ordering::Relaxed) != admits {
+            report(admits, space.free);
+        }
+    }
+}
+
+fn report(admits: bool, free: u64) {
+    if admits {
+        tracing::info!(
+            free_bytes = free,
+            "free space is above its floor, writes resume"
+        );
+    } else {
+        tracing::warn!(
+            free_bytes = free,
+            "free space is below its floor, writes stop"
+        );
+    }
+}
+
+/// Turns a panic of a `done` into the failure that it is: later writes would wait for ever.
+struct PanicGuard(Arc<Shared>);
+
+impl Drop for PanicGuard {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.fail("the writer thread panicked");
+        }
+    }
+}
