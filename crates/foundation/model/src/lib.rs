@@ -23,7 +23,9 @@ pub use hlc::{DriftError, Hlc, HybridClock, MAX_DRIFT_MS};
 pub use message::{Expiry, Message};
 pub use node::{Incarnation, NodeId, NodeRef};
 pub use qos::Qos;
-pub use settings::{Durability, ForbiddenPublish, SettingError, Settings, TopicLimits};
+pub use settings::{
+    Durability, ForbiddenPublish, KnownSetting, SettingError, SettingTakes, Settings, TopicLimits,
+};
 pub use subscription::{RetainHandling, Subscription, SubscriptionOptions};
 pub use tenant::{DEFAULT_TENANT, Tenant, TenantName, TenantNameError, TenantNumber};
 pub use topic::{Topic, TopicError};

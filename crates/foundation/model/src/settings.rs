@@ -60,13 +60,100 @@ pub enum SettingError {
     },
 }
 
+/// What a setting takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SettingTakes {
+    /// `true` or `false`.
+    Switch,
+    /// A whole number.
+    Number(RangeInclusive<u64>),
+    /// A whole number, or `"none"` for no limit.
+    Limit(RangeInclusive<u64>),
+    /// One of these words.
+    Word(&'static [&'static str]),
+}
+
+/// A setting as operators meet it.
+#[derive(Clone, Debug)]
+pub struct KnownSetting {
+    /// Its name in config files.
+    pub name: &'static str,
+    /// What it takes.
+    pub takes: SettingTakes,
+    /// What it is for.
+    pub help: &'static str,
+}
+
+/// A type that settings have.
+trait Value {
+    fn takes(range: Option<RangeInclusive<u64>>) -> SettingTakes;
+
+    /// The number that the range is about, if there is one.
+    fn number(&self) -> Option<u64> {
+        None
+    }
+}
+
+impl Value for bool {
+    fn takes(_range: Option<RangeInclusive<u64>>) -> SettingTakes {
+        SettingTakes::Switch
+    }
+}
+
+impl Value for u32 {
+    fn takes(range: Option<RangeInclusive<u64>>) -> SettingTakes {
+        SettingTakes::Number(range.unwrap_or_else(|| 0..=Self::MAX.into()))
+    }
+
+    fn number(&self) -> Option<u64> {
+        Some((*self).into())
+    }
+}
+
+impl Value for u64 {
+    fn takes(range: Option<RangeInclusive<u64>>) -> SettingTakes {
+        // TOML's whole numbers end there.
+        SettingTakes::Number(range.unwrap_or(0..=i64::MAX as Self))
+    }
+
+    fn number(&self) -> Option<u64> {
+        Some(*self)
+    }
+}
+
+impl Value for Option<u32> {
+    fn takes(range: Option<RangeInclusive<u64>>) -> SettingTakes {
+        SettingTakes::Limit(range.unwrap_or_else(|| 0..=u32::MAX.into()))
+    }
+
+    fn number(&self) -> Option<u64> {
+        self.map(u64::from)
+    }
+}
+
+impl Value for ForbiddenPublish {
+    fn takes(_range: Option<RangeInclusive<u64>>) -> SettingTakes {
+        SettingTakes::Word(&["close", "ack"])
+    }
+}
+
+impl Value for Durability {
+    fn takes(_range: Option<RangeInclusive<u64>>) -> SettingTakes {
+        SettingTakes::Word(&["quorum-fsync", "quorum-memory", "leader-memory"])
+    }
+}
+
 macro_rules! settings {
-    ($($(#[$attribute:meta])+ $field:ident: $kind:ty = $default:expr $(, $range:expr)?;)+) => {
+    ($(
+        $(#[doc = $doc:literal])+
+        $(#[serde($($serde:tt)*)])?
+        $name:literal $field:ident: $kind:ty = $default:expr $(, $range:expr)?;
+    )+) => {
         /// All settings of one tenant, as a snapshot: read through it, never one by one over time.
         #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-        #[serde(rename_all = "PascalCase", deny_unknown_fields, default)]
+        #[serde(deny_unknown_fields, default)]
         pub struct Settings {
-            $($(#[$attribute])+ pub $field: $kind,)+
+            $($(#[doc = $doc])+ #[serde(rename = $name)] $(#[serde($($serde)*)])? pub $field: $kind,)+
         }
 
         impl Default for Settings {
@@ -76,119 +163,135 @@ macro_rules! settings {
         }
 
         impl Settings {
-            /// Checks every range, then what concerns two settings.
-            pub fn check(&self) -> Result<(), SettingError> {
-                $($(check_range(stringify!($field), u64::from(self.$field), $range)?;)?)+
-                self.check_pairs()
+            /// Every setting: its name as operators write it, what it takes, what it is for.
+            pub fn known() -> Vec<KnownSetting> {
+                vec![$(KnownSetting {
+                    name: $name,
+                    takes: <$kind as Value>::takes(ranges!($($range)?)),
+                    help: concat!($($doc),+),
+                },)+]
+            }
+
+            /// All that is wrong with it: every range, then what concerns two settings.
+            pub fn errors(&self) -> Vec<SettingError> {
+                let mut errors = Vec::new();
+                $(if let Some(range) = ranges!($($range)?) {
+                    check_range($name, self.$field.number(), range, &mut errors);
+                })+
+                self.check_pairs(&mut errors);
+                errors
             }
         }
     };
 }
 
+macro_rules! ranges {
+    () => {
+        None
+    };
+    ($range:expr) => {
+        Some($range)
+    };
+}
+
 settings! {
     /// Accept MQTT 3.1.
-    #[serde(rename = "MQTT3Enabled")]
-    mqtt3_enabled: bool = true;
+    "MQTT3Enabled" mqtt3_enabled: bool = true;
     /// Accept MQTT 3.1.1.
-    #[serde(rename = "MQTT4Enabled")]
-    mqtt4_enabled: bool = true;
+    "MQTT4Enabled" mqtt4_enabled: bool = true;
     /// Accept MQTT 5.0.
-    #[serde(rename = "MQTT5Enabled")]
-    mqtt5_enabled: bool = true;
+    "MQTT5Enabled" mqtt5_enabled: bool = true;
     /// Bytes of a topic name or filter.
-    max_topic_length: u32 = 4096, 1..=16_384;
+    "MaxTopicLength" max_topic_length: u32 = 4096, 1..=16_384;
     /// Levels of a topic name or filter.
-    max_topic_levels: u32 = 256, 1..=1024;
+    "MaxTopicLevels" max_topic_levels: u32 = 256, 1..=1024;
     /// Bytes of one level.
-    max_topic_level_length: u32 = 4096, 1..=16_384;
+    "MaxTopicLevelLength" max_topic_level_length: u32 = 4096, 1..=16_384;
     /// Bytes of a client id.
-    max_client_id_length: u32 = 1024, 23..=8192;
+    "MaxClientIdLength" max_client_id_length: u32 = 1024, 23..=8192;
     /// Bytes of a whole packet, both ways.
-    max_user_payload_bytes: u32 = 1 << 20, 1 << 10..=256 << 20;
+    "MaxUserPayloadBytes" max_user_payload_bytes: u32 = 1 << 20, 1 << 10..=256 << 20;
     /// Bytes of a will.
-    max_last_will_bytes: u32 = 64 << 10, 1..=256 << 20;
+    "MaxLastWillBytes" max_last_will_bytes: u32 = 64 << 10, 1..=256 << 20;
     /// Filters in one SUBSCRIBE or UNSUBSCRIBE.
-    max_topic_filters_per_sub: u32 = 1000, 1..=65_535;
+    "MaxTopicFiltersPerSub" max_topic_filters_per_sub: u32 = 1000, 1..=65_535;
     /// Subscriptions of one session.
-    max_topic_filters_per_inbox: u32 = 10_000, 1..=1_000_000;
+    "MaxTopicFiltersPerInbox" max_topic_filters_per_inbox: u32 = 10_000, 1..=1_000_000;
     /// Publishes per second and connection above which reading slows; 0 is off.
-    msg_pub_per_sec: u32 = 0, 0..=1_000_000;
+    "MsgPubPerSec" msg_pub_per_sec: u32 = 0, 0..=1_000_000;
     /// Bytes per second read from a connection; 0 is off.
-    in_bound_band_width: u64 = 0, 0..=1 << 40;
+    "InBoundBandWidth" in_bound_band_width: u64 = 0, 0..=1 << 40;
     /// Bytes per second written to a connection; 0 is off.
-    out_bound_band_width: u64 = 0, 0..=1 << 40;
+    "OutBoundBandWidth" out_bound_band_width: u64 = 0, 0..=1 << 40;
     /// QoS 1 and 2 publishes of a client in flight to us.
-    receiving_maximum: u32 = 1000, 1..=65_535;
+    "ReceivingMaximum" receiving_maximum: u32 = 1000, 1..=65_535;
     /// Messages in flight to a v3 client; a v5 client says its own limit.
-    max_inflight: u32 = 128, 1..=65_535;
+    "MaxInflight" max_inflight: u32 = 128, 1..=65_535;
     /// Accepted and ignored: nothing is resent on a live connection.
-    max_resend_times: u32 = 3;
+    "MaxResendTimes" max_resend_times: u32 = 3;
     /// Accepted and ignored: nothing is resent on a live connection.
-    resend_timeout_seconds: u32 = 10;
+    "ResendTimeoutSeconds" resend_timeout_seconds: u32 = 10;
     /// Accepted and ignored: it may not override the client.
-    min_send_per_sec: u32 = 8;
+    "MinSendPerSec" min_send_per_sec: u32 = 8;
     /// Messages queued for one session.
-    session_inbox_size: u32 = 10_000, 1..=10_000_000;
+    "SessionInboxSize" session_inbox_size: u32 = 10_000, 1..=10_000_000;
     /// Bytes queued for one session.
-    session_inbox_bytes: u64 = 64 << 20, 64 << 10..=16 << 30;
+    "SessionInboxBytes" session_inbox_bytes: u64 = 64 << 20, 64 << 10..=16 << 30;
     /// Queue QoS 0 messages for an offline persistent session.
-    #[serde(rename = "QoS0OfflineQueue")]
-    qos0_offline_queue: bool = true;
+    "QoS0OfflineQueue" qos0_offline_queue: bool = false;
     /// When the queue is full, drop the oldest QoS 0 message instead of the newest.
-    #[serde(rename = "QoS0DropOldest")]
-    qos0_drop_oldest: bool = false;
+    "QoS0DropOldest" qos0_drop_oldest: bool = true;
     /// Upper clamp of a session's expiry.
-    max_session_expiry_seconds: u32 = 604_800;
+    "MaxSessionExpirySeconds" max_session_expiry_seconds: u32 = 604_800;
     /// Lower clamp of a session's expiry unless it is 0.
-    min_session_expiry_seconds: u32 = 0;
+    "MinSessionExpirySeconds" min_session_expiry_seconds: u32 = 0;
     /// Expiry of a v3 session with clean session 0.
-    #[serde(rename = "V3SessionExpirySeconds")]
-    v3_session_expiry_seconds: u32 = 604_800;
+    "V3SessionExpirySeconds" v3_session_expiry_seconds: u32 = 604_800;
     /// Lower clamp of the keep alive unless it is 0.
-    min_keep_alive_seconds: u32 = 0, 0..=65_535;
+    "MinKeepAliveSeconds" min_keep_alive_seconds: u32 = 0, 0..=65_535;
     /// Upper clamp of a v5 client's keep alive; 0 is no cap.
-    max_keep_alive_seconds: u32 = 0, 0..=65_535;
+    "MaxKeepAliveSeconds" max_keep_alive_seconds: u32 = 0, 0..=65_535;
     /// Retained messages sent for one subscription; none is unlimited.
     #[serde(with = "optional_limit")]
-    retain_message_match_limit: Option<u32> = None;
+    "RetainMessageMatchLimit" retain_message_match_limit: Option<u32> = None, 1..=1 << 31;
     /// Topic aliases a client may use, and the cap of those we use.
-    max_topic_alias: u32 = 32, 0..=65_535;
+    "MaxTopicAlias" max_topic_alias: u32 = 32, 0..=65_535;
     /// Members of one shared group.
-    max_shared_group_members: u32 = 1000, 1..=100_000;
+    "MaxSharedGroupMembers" max_shared_group_members: u32 = 1000, 1..=100_000;
     /// Shared groups served per published topic.
-    max_group_fanout: u32 = 1000, 1..=100_000;
+    "MaxGroupFanout" max_group_fanout: u32 = 1000, 1..=100_000;
     /// Treat an error of the permission check as allowed.
-    by_pass_perm_check_error: bool = false;
+    "ByPassPermCheckError" by_pass_perm_check_error: bool = false;
     /// Drop wills when the node stops gracefully.
-    #[serde(rename = "NoLWTWhenServerShuttingDown")]
-    no_lwt_when_server_shutting_down: bool = false;
+    "NoLWTWhenServerShuttingDown" no_lwt_when_server_shutting_down: bool = false;
     /// Check payloads that say they are UTF-8.
-    payload_format_validation_enabled: bool = true;
+    "PayloadFormatValidationEnabled" payload_format_validation_enabled: bool = true;
     /// What a v3 client gets that publishes where it may not.
-    #[serde(rename = "ForbiddenPublishV3")]
-    forbidden_publish_v3: ForbiddenPublish = ForbiddenPublish::Close;
+    "ForbiddenPublishV3" forbidden_publish_v3: ForbiddenPublish = ForbiddenPublish::Close;
     /// What an acknowledgement of a durable message waits for.
-    durability: Durability = Durability::QuorumFsync;
+    "Durability" durability: Durability = Durability::QuorumFsync;
     /// Emit the chatty events.
-    debug_mode_enabled: bool = false;
+    "DebugModeEnabled" debug_mode_enabled: bool = false;
     /// No persistent sessions at all.
-    force_transient: bool = false;
+    "ForceTransient" force_transient: bool = false;
     /// Retained messages allowed.
-    retain_enabled: bool = true;
+    "RetainEnabled" retain_enabled: bool = true;
     /// Filters with wildcards allowed.
-    wildcard_subscription_enabled: bool = true;
+    "WildcardSubscriptionEnabled" wildcard_subscription_enabled: bool = true;
     /// Subscription identifiers allowed.
-    subscription_identifier_enabled: bool = true;
+    "SubscriptionIdentifierEnabled" subscription_identifier_enabled: bool = true;
     /// Shared subscriptions allowed.
-    shared_subscription_enabled: bool = true;
+    "SharedSubscriptionEnabled" shared_subscription_enabled: bool = true;
     /// Highest QoS to publish with.
-    #[serde(rename = "MaximumQoS")]
-    maximum_qos: u32 = 2, 0..=2;
+    "MaximumQoS" maximum_qos: u32 = 2, 0..=2;
     /// Persistent routes served per published topic.
-    max_persistent_fanout: u32 = i32::MAX as u32, 1..=i32::MAX as u64;
+    "MaxPersistentFanout" max_persistent_fanout: u32 = i32::MAX as u32, 1..=i32::MAX as u64;
 }
 
 impl Settings {
+    /// Settings that are accepted so that configs carry over, and have no effect.
+    pub const IGNORED: &[&str] = &["MaxResendTimes", "ResendTimeoutSeconds", "MinSendPerSec"];
+
     /// The bounds of topic names and filters.
     pub fn topic_limits(&self) -> TopicLimits {
         TopicLimits {
@@ -208,48 +311,49 @@ impl Settings {
             .min(self.max_session_expiry_seconds)
     }
 
-    fn check_pairs(&self) -> Result<(), SettingError> {
-        if self.max_last_will_bytes > self.max_user_payload_bytes {
-            return Err(SettingError::Contradiction {
-                lower: "MaxLastWillBytes",
-                upper: "MaxUserPayloadBytes",
-            });
-        }
-        if self.min_session_expiry_seconds > self.max_session_expiry_seconds {
-            return Err(SettingError::Contradiction {
-                lower: "MinSessionExpirySeconds",
-                upper: "MaxSessionExpirySeconds",
-            });
-        }
-        if self.max_keep_alive_seconds != 0
-            && self.min_keep_alive_seconds > self.max_keep_alive_seconds
-        {
-            return Err(SettingError::Contradiction {
-                lower: "MinKeepAliveSeconds",
-                upper: "MaxKeepAliveSeconds",
-            });
-        }
-        match self.retain_message_match_limit {
-            Some(limit) => check_range("RetainMessageMatchLimit", limit.into(), 1..=1 << 31),
-            None => Ok(()),
+    /// Checks every range, then what concerns two settings; says the first that is wrong.
+    pub fn check(&self) -> Result<(), SettingError> {
+        self.errors().into_iter().next().map_or(Ok(()), Err)
+    }
+
+    fn check_pairs(&self, errors: &mut Vec<SettingError>) {
+        let pairs = [
+            (
+                self.max_last_will_bytes > self.max_user_payload_bytes,
+                ("MaxLastWillBytes", "MaxUserPayloadBytes"),
+            ),
+            (
+                self.min_session_expiry_seconds > self.max_session_expiry_seconds,
+                ("MinSessionExpirySeconds", "MaxSessionExpirySeconds"),
+            ),
+            (
+                self.max_keep_alive_seconds != 0
+                    && self.min_keep_alive_seconds > self.max_keep_alive_seconds,
+                ("MinKeepAliveSeconds", "MaxKeepAliveSeconds"),
+            ),
+        ];
+        for (is_wrong, (lower, upper)) in pairs {
+            if is_wrong {
+                errors.push(SettingError::Contradiction { lower, upper });
+            }
         }
     }
 }
 
 fn check_range(
-    field: &'static str,
-    value: u64,
+    name: &'static str,
+    value: Option<u64>,
     range: RangeInclusive<u64>,
-) -> Result<(), SettingError> {
-    if range.contains(&value) {
-        return Ok(());
+    errors: &mut Vec<SettingError>,
+) {
+    if let Some(value) = value.filter(|value| !range.contains(value)) {
+        errors.push(SettingError::OutOfRange {
+            name,
+            value,
+            min: *range.start(),
+            max: *range.end(),
+        });
     }
-    Err(SettingError::OutOfRange {
-        name: field,
-        value,
-        min: *range.start(),
-        max: *range.end(),
-    })
 }
 
 /// `"none"` or a number.
@@ -303,8 +407,29 @@ mod tests {
         let error = settings.check().unwrap_err();
         assert_eq!(
             error.to_string(),
-            "max_client_id_length is 22, allowed is 23 to 8192"
+            "MaxClientIdLength is 22, allowed is 23 to 8192"
         );
+    }
+
+    #[test]
+    fn every_setting_is_known_by_the_name_that_serde_reads() {
+        let known = Settings::known();
+        let limit = known.iter().find(|s| s.name == "MaxClientIdLength");
+        assert_eq!(limit.unwrap().takes, SettingTakes::Number(23..=8192));
+        assert!(known.iter().any(|s| s.name == "QoS0OfflineQueue"));
+        assert!(known.iter().all(|s| !s.help.is_empty()));
+    }
+
+    #[test]
+    fn all_errors_are_told_at_once() {
+        let settings = Settings {
+            max_client_id_length: 22,
+            maximum_qos: 3,
+            retain_message_match_limit: Some(0),
+            min_session_expiry_seconds: u32::MAX,
+            ..Settings::default()
+        };
+        assert_eq!(settings.errors().len(), 4);
     }
 
     #[test]
