@@ -1,0 +1,23 @@
+//! Why the server does not start.
+
+use std::io;
+use std::net::SocketAddr;
+
+/// Why listeners or shards could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Somebody else listens there.
+    #[error("address {0} is in use")]
+    AddressInUse(SocketAddr),
+    /// The system refuses to listen there.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// No thread or event loop could be made.
+    #[error("cannot start a connection shard: {0}")]
+    Thread(#[from] io::Error),
+}

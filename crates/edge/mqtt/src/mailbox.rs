@@ -1,0 +1,318 @@
+//! Mail between shards, and from the services to a shard: pushed in batches, taken all at once.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use bifrust_dist::{Deliverer, MatchError, Matched, Publication, PublishError, RouteError};
+use bifrust_inbox::{Delivery, Fetched, InboundId, InboxError, Opened, Owner, Subscribed};
+use bifrust_model::Tenant;
+use bifrust_plugin_api::{Access, AuthAnswer};
+use bifrust_registry::RegistryError;
+use bifrust_retain::{Page, RetainError};
+use bifrust_session_dict::{Claim, ConnectionRef, Connections};
+
+/// Called exactly once, on any thread; must not block.
+pub(crate) type Then<T> = Box<dyn FnOnce(T) + Send>;
+
+/// Most shards a node has: a route keeps one bit for each.
+pub(crate) const SHARDS_MAX: usize = 64;
+
+/// Publishes waiting in a shard's mailbox above which senders stop reading from their clients.
+const CROWDED: usize = 65_536;
+
+/// A socket that came in.
+pub(crate) struct Arrival {
+    pub(crate) stream: std::net::TcpStream,
+    pub(crate) peer: SocketAddr,
+    /// Index into the configured listeners.
+    pub(crate) listener: usize,
+}
+
+/// Which connection is meant; a slot whose generation has moved on takes no more mail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Seat {
+    pub(crate) slot: u32,
+    pub(crate) generation: u32,
+}
+
+/// Something for a shard to do.
+pub(crate) enum Mail {
+    Arrived(Arrival),
+    /// For this shard's live subscribers.
+    Publish(Arc<Publication>),
+    /// Messages of a persistent session.
+    Push {
+        to: Seat,
+        epoch: u64,
+        deliveries: Vec<Delivery>,
+    },
+    /// A newer connection wants the session.
+    Kick {
+        to: Seat,
+    },
+    Completed {
+        to: Seat,
+        what: Completion,
+    },
+    /// A route was added or removed.
+    Routed {
+        filter: usize,
+        result: Result<(), RouteError>,
+    },
+    /// Bytes handed to durable stores have arrived there.
+    Stored {
+        bytes: usize,
+    },
+    /// Close everything, at the latest at this moment.
+    Stop {
+        deadline: Instant,
+    },
+}
+
+/// The answer to something that a connection asked a service.
+pub(crate) enum Completion {
+    Authenticated(Box<AuthAnswer>),
+    Tenant(Result<Arc<Tenant>, RegistryError>),
+    Claimed(Claim),
+    Attached(Box<Result<Opened, InboxError>>),
+    Detached(Result<(), InboxError>),
+    /// A publish may or may not be done; the number is its place in the inbound pipeline.
+    PublishAccess(u64, Access),
+    /// One filter of a SUBSCRIBE or UNSUBSCRIBE may or may not be used.
+    FilterAccess(usize, Access),
+    Begun(u64, Result<InboundId, InboxError>),
+    Retained(u64, Result<(), RetainError>),
+    Matched(u64, Result<Arc<Matched>, MatchError>),
+    /// The number is the token of the waiting acknowledgement.
+    Delivered(u64, Result<(), PublishError>),
+    Released(u64, u16, Result<(), InboxError>),
+    Subscribed(Result<Vec<Subscribed>, InboxError>),
+    Unsubscribed(Result<Vec<bool>, InboxError>),
+    Fetched(Result<Fetched, InboxError>),
+    Settled(Result<(), InboxError>),
+    RetainedPage(u32, Result<Page, RetainError>),
+    RetainedInserted(Result<usize, InboxError>),
+}
+
+/// The mailboxes of all shards. They exist before the server runs, so that services can be bound
+/// to them.
+pub struct Mailboxes {
+    boxes: Box<[Mailbox]>,
+}
+
+struct Mailbox {
+    inner: Mutex<Inner>,
+    /// Publishes that wait, read without the lock.
+    publishes: AtomicUsize,
+    /// Shards to wake once this mailbox is no longer crowded, a bit each.
+    waiting: AtomicU64,
+    connections: AtomicUsize,
+}
+
+#[derive(Default)]
+struct Inner {
+    mails: Vec<Mail>,
+    waker: Option<Waker>,
+    /// Set once the shard has ended: mail is dropped.
+    is_closed: bool,
+}
+
+impl Mailboxes {
+    /// Mailboxes for `shards` shards, 1 to 64.
+    pub fn new(shards: usize) -> Arc<Self> {
+        let shards = shards.clamp(1, SHARDS_MAX);
+        let boxes = (0..shards)
+            .map(|_| Mailbox {
+                inner: Mutex::default(),
+                publishes: AtomicUsize::new(0),
+                waiting: AtomicU64::new(0),
+                connections: AtomicUsize::new(0),
+            })
+            .collect();
+        Arc::new(Self { boxes })
+    }
+
+    /// How many shards there are.
+    pub fn shards(&self) -> usize {
+        self.boxes.len()
+    }
+
+    /// Connections of all shards.
+    pub(crate) fn connections(&self) -> usize {
+        self.boxes
+            .iter()
+            .map(|mailbox| mailbox.connections.load(Ordering::Relaxed))
+            .sum()
+    }
+
+    /// The shard with the fewest connections.
+    pub(crate) fn emptiest(&self) -> usize {
+        (0..self.boxes.len())
+            .min_by_key(|&shard| self.boxes[shard].connections.load(Ordering::Relaxed))
+            .unwrap_or(0)
+    }
+
+    /// Counts connections of a shard: they are counted when they are handed over.
+    pub(crate) fn count_connections(&self, shard: usize, by: isize) {
+        let connections = &self.boxes[shard].connections;
+        if by >= 0 {
+            connections.fetch_add(by.unsigned_abs(), Ordering::Relaxed);
+        } else {
+            connections.fetch_sub(by.unsigned_abs(), Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn post(&self, shard: usize, mail: Mail) {
+        let Some(mailbox) = self.boxes.get(shard) else {
+            return;
+        };
+        if matches!(mail, Mail::Publish(_)) {
+            mailbox.publishes.fetch_add(1, Ordering::Relaxed);
+        }
+        let mut inner = mailbox.lock();
+        if inner.is_closed {
+            return;
+        }
+        inner.mails.push(mail);
+        let waker = inner.waker.take();
+        drop(inner);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Hands over publishes in one go. True if the mailbox is crowded and `from` should wait.
+    pub(crate) fn post_publishes(&self, shard: usize, from: usize, mails: &mut Vec<Mail>) -> bool {
+        let Some(mailbox) = self.boxes.get(shard) else {
+            mails.clear();
+            return false;
+        };
+        let waiting = mailbox.publishes.fetch_add(mails.len(), Ordering::Relaxed) + mails.len();
+        let mut inner = mailbox.lock();
+        if inner.is_closed {
+            mails.clear();
+            return false;
+        }
+        inner.mails.append(mails);
+        let is_crowded = waiting > CROWDED;
+        if is_crowded {
+            mailbox.waiting.fetch_or(1 << from, Ordering::Relaxed);
+        }
+        let waker = inner.waker.take();
+        drop(inner);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        is_crowded
+    }
+
+    /// Whether publishes for this shard have to wait.
+    pub(crate) fn is_crowded(&self, shard: usize) -> bool {
+        self.boxes[shard].publishes.load(Ordering::Relaxed) > CROWDED
+    }
+
+    /// Takes all that is there into `mails`, which is empty; pending while there is nothing.
+    pub(crate) fn poll_take(
+        &self,
+        shard: usize,
+        context: &Context<'_>,
+        mails: &mut Vec<Mail>,
+    ) -> Poll<()> {
+        let mailbox = &self.boxes[shard];
+        let mut inner = mailbox.lock();
+        if inner.mails.is_empty() {
+            inner.waker = Some(context.waker().clone());
+            return Poll::Pending;
+        }
+        std::mem::swap(&mut inner.mails, mails);
+        // Under the lock, as is the sender's count: a sender that found it crowded is seen here.
+        mailbox.publishes.store(0, Ordering::Relaxed);
+        let waiting = mailbox.waiting.swap(0, Ordering::Relaxed);
+        drop(inner);
+        self.wake(waiting);
+        Poll::Ready(())
+    }
+
+    fn wake(&self, shards: u64) {
+        for (shard, mailbox) in self.boxes.iter().enumerate() {
+            if shards >> shard & 1 == 1 {
+                let waker = mailbox.lock().waker.take();
+                if let Some(waker) = waker {
+                    waker.wake();
+                }
+            }
+        }
+    }
+
+    /// Drops what is there and what will come.
+    pub(crate) fn close(&self, shard: usize) {
+        let mut inner = self.boxes[shard].lock();
+        inner.is_closed = true;
+        let mails = std::mem::take(&mut inner.mails);
+        drop(inner);
+        drop(mails);
+    }
+}
+
+impl Mailbox {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Nothing panics while it is held; if it did, the mails would still be whole.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Owner for Mailboxes {
+    fn push(&self, to: ConnectionRef, epoch: u64, deliveries: Vec<Delivery>) {
+        let mail = Mail::Push {
+            to: seat(to),
+            epoch,
+            deliveries,
+        };
+        self.post(usize::from(to.shard), mail);
+    }
+}
+
+impl Connections for Mailboxes {
+    fn kick(&self, connection: ConnectionRef, _by: Option<SocketAddr>) {
+        let to = seat(connection);
+        self.post(usize::from(connection.shard), Mail::Kick { to });
+    }
+}
+
+/// Hands publications of others than connections (wills, the API) to the shards they match.
+impl Deliverer for Mailboxes {
+    fn deliver(
+        &self,
+        publication: &Arc<Publication>,
+        matched: &Arc<Matched>,
+        done: Then<Result<(), PublishError>>,
+    ) {
+        // One node: every live target is this one.
+        let shards = matched.live.iter().fold(0, |all, live| all | live.shards);
+        for shard in 0..self.boxes.len() {
+            if shards >> shard & 1 == 1 {
+                self.post(shard, Mail::Publish(publication.clone()));
+            }
+        }
+        done(Ok(()));
+    }
+}
+
+fn seat(connection: ConnectionRef) -> Seat {
+    Seat {
+        slot: connection.slot,
+        generation: connection.generation,
+    }
+}
+
+impl fmt::Debug for Mailboxes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mailboxes")
+            .field("shards", &self.shards())
+            .finish_non_exhaustive()
+    }
+}

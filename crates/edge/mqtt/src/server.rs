@@ -1,0 +1,140 @@
+//! Starting and stopping: listeners bound, an acceptor, a thread per shard.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use crate::config::{Config, ListenerKind};
+use crate::error::StartError;
+use crate::listener;
+use crate::mailbox::{Mail, Mailboxes};
+use crate::services::Services;
+use crate::shard;
+
+/// A listener that is bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// What is spoken there.
+    pub kind: ListenerKind,
+    /// Where, with the port that was given.
+    pub address: SocketAddr,
+}
+
+/// Running listeners and shards. Dropping it without [`Server::stop`] stops nothing.
+pub struct Server {
+    addresses: Vec<Bound>,
+    mailboxes: Arc<Mailboxes>,
+    acceptor: JoinHandle<()>,
+    shards: Vec<JoinHandle<()>>,
+    stop: watch::Sender<bool>,
+}
+
+/// What all shards and the acceptor share.
+pub(crate) struct Edge {
+    pub(crate) config: Config,
+    pub(crate) services: Services,
+    pub(crate) mailboxes: Arc<Mailboxes>,
+    /// Connections per listener.
+    pub(crate) per_listener: Vec<AtomicUsize>,
+}
+
+impl Edge {
+    pub(crate) fn leave(&self, listener: usize) {
+        if let Some(count) = self.per_listener.get(listener) {
+            count.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Binds all listeners and begins to serve.
+pub fn start(
+    config: Config,
+    services: Services,
+    mailboxes: Arc<Mailboxes>,
+) -> Result<Server, StartError> {
+    let mut sockets = Vec::new();
+    let mut addresses = Vec::new();
+    for listener in &config.listeners {
+        let socket = listener::bind(listener.address)?;
+        addresses.push(Bound {
+            kind: listener.kind,
+            address: socket.local_addr()?,
+        });
+        sockets.push(socket);
+    }
+    let per_listener = sockets.iter().map(|_| AtomicUsize::new(0)).collect();
+    let edge = Arc::new(Edge {
+        config,
+        services,
+        mailboxes: mailboxes.clone(),
+        per_listener,
+    });
+    let (stop, stopped) = watch::channel(false);
+    let mut shards = Vec::new();
+    for id in 0..mailboxes.shards() {
+        let runtime = event_loop()?;
+        let edge = edge.clone();
+        let run = move || shard::run(id, &edge, &runtime);
+        shards.push(spawn(format!("mqtt-shard-{id}"), run)?);
+    }
+    let runtime = event_loop()?;
+    let acceptor = spawn("mqtt-accept".to_owned(), move || {
+        runtime.block_on(listener::accept_all(edge, sockets, stopped));
+    })?;
+    Ok(Server {
+        addresses,
+        mailboxes,
+        acceptor,
+        shards,
+        stop,
+    })
+}
+
+fn event_loop() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+}
+
+fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name).spawn(run)
+}
+
+impl Server {
+    /// The bound listeners, in the order of the configuration.
+    pub fn addresses(&self) -> &[Bound] {
+        &self.addresses
+    }
+
+    /// Open connections.
+    pub fn connections(&self) -> usize {
+        self.mailboxes.connections()
+    }
+
+    /// Takes no more clients, tells those there are, detaches their sessions, and returns when
+    /// all is done or `within` has passed.
+    pub fn stop(self, within: Duration) {
+        let deadline = Instant::now() + within;
+        // Whoever listens may already have ended.
+        let _ = self.stop.send(true);
+        join(self.acceptor);
+        for shard in 0..self.mailboxes.shards() {
+            self.mailboxes.post(shard, Mail::Stop { deadline });
+        }
+        for thread in self.shards {
+            join(thread);
+        }
+    }
+}
+
+fn join(thread: JoinHandle<()>) {
+    let name = thread.thread().name().unwrap_or_default().to_owned();
+    if thread.join().is_err() {
+        tracing::error!(thread = name, "thread ended with a panic");
+    }
+}
