@@ -1,1 +1,21 @@
 //! The broker as its clients see it.
+//!
+//! ```text
+//! tests/*.rs -> Broker (a real process) <- socket - Client (raw bytes, read and written by `wire`)
+//!                                       <- socket - Paho, MQTT.js, rumqttc, mosquitto
+//!               chaos: workload -> kill -> restart -> checker
+//! ```
+//!
+//! Packets are built and read here a second time, apart from the broker's codec, so that an error
+//! there cannot hide itself. Nothing here sleeps to synchronise: whoever waits, waits for a packet,
+//! a closed socket, an ended process or a file, each with a deadline.
+
+pub mod broker;
+pub mod client;
+pub mod peer;
+pub mod websocket;
+pub mod wire;
+
+pub use broker::Broker;
+pub use client::{Client, Received};
+pub use wire::{Ack, AckKind, Connect, Filter, Packet, Property, Publish, VERSIONS, Version, Will};

@@ -1,0 +1,388 @@
+//! A broker process of a test's own.
+
+use std::fs;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::client::Client;
+use crate::peer;
+use crate::wire::Connect;
+
+mod binary;
+
+pub use binary::bifrust;
+
+/// How long a start, and a stop, may take.
+pub const START_WITHIN: Duration = Duration::from_secs(30);
+
+/// Between two looks at a file or a process.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// What a broker is started with.
+#[derive(Clone, Debug, Default)]
+pub struct Builder {
+    args: Vec<String>,
+    env: Vec<(String, String)>,
+    config: Option<String>,
+    is_strict: bool,
+    data: Option<PathBuf>,
+}
+
+impl Builder {
+    /// With one more argument.
+    #[must_use]
+    pub fn arg(mut self, arg: impl Into<String>) -> Self {
+        self.args.push(arg.into());
+        self
+    }
+
+    /// With one more environment variable.
+    #[must_use]
+    pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// With this configuration file.
+    #[must_use]
+    pub fn config(mut self, toml: impl Into<String>) -> Self {
+        self.config = Some(toml.into());
+        self
+    }
+
+    /// Without `--dev`.
+    #[must_use]
+    pub fn strict(mut self) -> Self {
+        self.is_strict = true;
+        self
+    }
+
+    /// With this data folder instead of a fresh one.
+    #[must_use]
+    pub fn data(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.data = Some(folder.into());
+        self
+    }
+
+    /// Starts it and waits until it serves.
+    pub fn start(self) -> Broker {
+        let mut broker = self.prepare();
+        broker.restart();
+        broker
+    }
+
+    /// Starts it and waits until it ends by itself.
+    pub fn run_to_end(self) -> (ExitStatus, String) {
+        let mut broker = self.prepare();
+        broker.spawn();
+        let status = broker.wait_end(START_WITHIN);
+        (status, broker.log())
+    }
+
+    fn prepare(self) -> Broker {
+        let home = TempDir::with_prefix("bifrust-e2e-").expect("a folder for the broker");
+        let data = self
+            .data
+            .clone()
+            .unwrap_or_else(|| home.path().join("data"));
+        if let Some(config) = &self.config {
+            fs::write(home.path().join("bifrust.toml"), config).expect("the config is written");
+        }
+        Broker {
+            builder: self,
+            home,
+            data,
+            child: None,
+            addresses: None,
+        }
+    }
+}
+
+/// The addresses a broker serves on.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    /// MQTT.
+    pub tcp: SocketAddr,
+    /// MQTT over WebSocket.
+    pub ws: Option<SocketAddr>,
+    /// Health and metrics.
+    pub api: Option<SocketAddr>,
+}
+
+/// A broker process; it ends with this value.
+#[derive(Debug)]
+pub struct Broker {
+    builder: Builder,
+    home: TempDir,
+    data: PathBuf,
+    child: Option<Child>,
+    addresses: Option<Addresses>,
+}
+
+impl Broker {
+    /// A fresh one in `--dev` mode.
+    pub fn start() -> Self {
+        Self::builder().start()
+    }
+
+    /// A fresh one, to be described further.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// The addresses it serves on.
+    pub fn addresses(&self) -> Addresses {
+        self.addresses.expect("the broker has started")
+    }
+
+    /// The MQTT address.
+    pub fn tcp(&self) -> SocketAddr {
+        self.addresses().tcp
+    }
+
+    /// The WebSocket address.
+    pub fn ws(&self) -> SocketAddr {
+        self.addresses()
+            .ws
+            .expect("the broker has a WebSocket listener")
+    }
+
+    /// The API address.
+    pub fn api(&self) -> SocketAddr {
+        self.addresses()
+            .api
+            .expect("the broker has an API listener")
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("the broker runs").id()
+    }
+
+    /// The data folder.
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// A folder of this broker's own, gone with it.
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// Everything it wrote to stderr and stdout.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.home.path().join("log")).unwrap_or_default()
+    }
+
+    /// An accepted connection.
+    pub fn connect(&self, connect: &Connect) -> Client {
+        Client::connect(self.tcp(), connect)
+    }
+
+    /// A refused connection: CONNACK's code, after which the broker closes (MQTT-3.1.4-5 f.).
+    pub fn refuse(&self, connect: &Connect) -> u8 {
+        let mut client = Client::dial(self.tcp(), connect.version);
+        let code = client.greet(connect);
+        assert_ne!(code, 0, "{} was let in", connect.client_id);
+        assert!(
+            !client.is_present,
+            "MQTT-3.2.2-6: no session present in a refusal"
+        );
+        client.expect_closed();
+        code
+    }
+
+    /// Starts the process (again) on the same folder and waits until it serves.
+    pub fn restart(&mut self) {
+        assert!(self.child.is_none(), "the broker still runs");
+        let _ = fs::remove_file(self.ready_file()); // left by an earlier start, or not there
+        self.spawn();
+        let deadline = Instant::now() + START_WITHIN;
+        loop {
+            if let Some(addresses) = peer::ready(self.home.path()).or_else(|| self.read_ready()) {
+                self.addresses = Some(addresses);
+                return;
+            }
+            let child = self.child.as_mut().expect("it was just spawned");
+            if let Some(status) = child.try_wait().expect("the broker is our child") {
+                self.child = None;
+                panic!("the broker ended at start with {status}:\n{}", self.log());
+            }
+            assert!(
+                Instant::now() < deadline,
+                "the broker was not ready:\n{}",
+                self.log()
+            );
+            thread::sleep(LOOK);
+        }
+    }
+
+    fn spawn(&mut self) {
+        let mut command = peer::command(self.home.path()).unwrap_or_else(|| self.command());
+        let mut log = fs::OpenOptions::new();
+        let log = log
+            .create(true)
+            .append(true)
+            .open(self.home.path().join("log"));
+        let log = log.expect("the broker's log is opened");
+        command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a second handle"))
+            .stderr(log);
+        command.envs(self.builder.env.iter().map(|(name, value)| (name, value)));
+        self.child = Some(command.spawn().expect("the broker is started"));
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(bifrust());
+        command.arg("start");
+        if !self.builder.is_strict {
+            command.arg("--dev");
+        }
+        if self.builder.config.is_some() {
+            command
+                .arg("--config")
+                .arg(self.home.path().join("bifrust.toml"));
+        }
+        for listener in ["--tcp", "--ws", "--api"] {
+            if !self.builder.args.iter().any(|arg| arg == listener) {
+                command.args([listener, "127.0.0.1:0"]);
+            }
+        }
+        command
+            .arg("--data")
+            .arg(&self.data)
+            .arg("--ready-file")
+            .arg(self.ready_file());
+        command.args(&self.builder.args);
+        command
+    }
+
+    fn ready_file(&self) -> PathBuf {
+        self.home.path().join("ready.json")
+    }
+
+    fn read_ready(&self) -> Option<Addresses> {
+        let text = fs::read_to_string(self.ready_file()).ok()?;
+        let ready: serde_json::Value = serde_json::from_str(&text).ok()?;
+        let address = |name: &str| ready[name].as_str().and_then(|text| text.parse().ok());
+        Some(Addresses {
+            tcp: address("tcp")?,
+            ws: address("ws"),
+            api: address("api"),
+        })
+    }
+
+    /// kill -9.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().expect("the broker runs");
+        child.kill().expect("the broker is our child");
+        child.wait().expect("the broker is our child");
+    }
+
+    /// SIGTERM, then waits for the end.
+    pub fn terminate(&mut self) -> ExitStatus {
+        self.signal_term();
+        self.wait_end(START_WITHIN)
+    }
+
+    /// SIGTERM only.
+    pub fn signal_term(&self) {
+        let pid = i32::try_from(self.pid())
+            .ok()
+            .and_then(rustix::process::Pid::from_raw);
+        let pid = pid.expect("a process id is a positive number");
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("our own child");
+    }
+
+    /// Waits until the process has ended by itself.
+    pub fn wait_end(&mut self, within: Duration) -> ExitStatus {
+        let mut child = self.child.take().expect("the broker runs");
+        match wait(&mut child, within) {
+            Some(status) => status,
+            None => {
+                let _ = child.kill(); // the test fails just below
+                let _ = child.wait();
+                panic!("the broker did not end within {within:?}:\n{}", self.log());
+            }
+        }
+    }
+
+    /// Whether the process still runs.
+    pub fn is_running(&mut self) -> bool {
+        self.child
+            .as_mut()
+            .is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        if let Some(child) = self.child.as_mut() {
+            let _ = child.kill(); // it may have ended already
+            let _ = child.wait();
+        }
+        if thread::panicking() {
+            let log = self.log();
+            let start = log.len().saturating_sub(6000);
+            let tail = String::from_utf8_lossy(&log.as_bytes()[start..]).into_owned();
+            eprintln!("--- the broker's log\n{tail}--- end of the broker's log");
+        }
+    }
+}
+
+/// Waits until a child ended; `None` if it did not in time.
+pub fn wait(child: &mut Child, within: Duration) -> Option<ExitStatus> {
+    let deadline = Instant::now() + within;
+    loop {
+        if let Some(status) = child.try_wait().expect("our own child") {
+            return Some(status);
+        }
+        if Instant::now() >= deadline {
+            return None;
+        }
+        thread::sleep(LOOK);
+    }
+}
+
+/// What a finished command left.
+#[derive(Debug)]
+pub struct Output {
+    /// Its exit code; -1 after a signal.
+    pub code: i32,
+    /// Its standard output.
+    pub stdout: String,
+    /// Its standard error.
+    pub stderr: String,
+}
+
+/// Runs `bifrust` with these arguments and this input to its end.
+pub fn run_cli(args: &[&str], input: &str) -> Output {
+    run_command(Command::new(bifrust()).args(args), input)
+}
+
+/// Runs a command with this input to its end.
+pub fn run_command(command: &mut Command, input: &str) -> Output {
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command
+        .spawn()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let mut stdin = child.stdin.take().expect("stdin is piped");
+    let _ = stdin.write_all(input.as_bytes()); // a command may end before it reads its input
+    drop(stdin);
+    let output = child.wait_with_output().expect("our own child");
+    Output {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
