@@ -94,6 +94,9 @@ impl Disk {
             Ok(Err(error)) => return Err(open_error(path, error)),
             Err(_) => return Err(damaged(path, "the engine cannot make sense of its files")),
         };
+        // The engine makes a folder for each keyspace and syncs what is in it, but not its name.
+        let names = path.join("keyspaces");
+        sync_folder(&names).map_err(|error| OpenError::from_io(names, error))?;
         Ok(Self {
             tables: Arc::new(Tables(tables)),
             db,

@@ -17,7 +17,15 @@ pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
 
 /// The lock on a data folder; given up when dropped or when the process ends in whatever way.
 pub(crate) struct FolderLock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for FolderLock {
+    fn drop(&mut self) {
+        // By name and not by closing: a child process that is just being started holds copies of all
+        // handles for a moment.
+        let _ = self.file.unlock(); // The lock ends with the process at the latest.
+    }
 }
 
 /// Creates the folder if it is missing and takes its lock.
@@ -42,7 +50,7 @@ pub(crate) fn lock(folder: &Path) -> Result<FolderLock, OpenError> {
     }
     file.set_len(0).map_err(io_error)?;
     write!(file, "{}", std::process::id()).map_err(io_error)?;
-    Ok(FolderLock { _file: file })
+    Ok(FolderLock { file })
 }
 
 fn read_pid(file: &mut File) -> Option<u32> {
