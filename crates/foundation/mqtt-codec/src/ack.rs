@@ -162,6 +162,18 @@ pub(crate) fn reason_code(
     Ok(reason)
 }
 
+/// Writes a reason code, refusing one that the peer would refuse.
+#[inline]
+pub(crate) fn write_reason<S: Sink>(reason: ReasonCode, packet: PacketType, out: &mut S) {
+    if !reason.is_allowed_in(packet) {
+        out.refuse(EncodeError::InvalidReasonCode {
+            packet,
+            code: reason.0,
+        });
+    }
+    out.u8(reason.0);
+}
+
 pub(crate) fn write<S: Sink>(ack: &Ack, packet: PacketType, shape: Shape, out: &mut S) {
     out.packet_id(ack.packet_id);
     if !shape.is_v5() {
@@ -176,9 +188,9 @@ pub(crate) fn write<S: Sink>(ack: &Ack, packet: PacketType, shape: Shape, out: &
         .as_deref()
         .filter(|it| it.has_any(shape.detail));
     if let Some(properties) = properties {
-        out.u8(ack.reason.0);
+        write_reason(ack.reason, packet, out);
         properties.write_section(shape.detail, out);
     } else if ack.reason != ReasonCode::SUCCESS {
-        out.u8(ack.reason.0);
+        write_reason(ack.reason, packet, out);
     }
 }

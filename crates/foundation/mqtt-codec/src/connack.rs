@@ -5,7 +5,7 @@ use std::num::{NonZeroU16, NonZeroU32};
 use bytes::Bytes;
 use bytestring::ByteString;
 
-use crate::ack::reason_code;
+use crate::ack::{reason_code, write_reason};
 use crate::error::DecodeError;
 use crate::frame::PacketType;
 use crate::packet::{Qos, Version};
@@ -168,7 +168,7 @@ impl Connack {
             out.u8(self.reason.to_v3_connack());
             return;
         }
-        out.u8(self.reason.0);
+        write_reason(self.reason, PacketType::Connack, out);
         match &self.properties {
             Some(properties) => properties.write_section(shape.detail, out),
             None => out.u8(0),

@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 use bytestring::ByteString;
 
-use crate::ack::reason_code;
+use crate::ack::{reason_code, write_reason};
 use crate::error::{DecodeError, EncodeError};
 use crate::frame::PacketType;
 use crate::packet::Version;
@@ -86,10 +86,10 @@ impl Disconnect {
             .as_deref()
             .filter(|it| has_any(*it, shape.detail));
         if let Some(properties) = properties {
-            out.u8(self.reason.0);
+            write_reason(self.reason, PacketType::Disconnect, out);
             properties.write_section(shape.detail, out);
         } else if self.reason != ReasonCode::NORMAL_DISCONNECTION {
-            out.u8(self.reason.0);
+            write_reason(self.reason, PacketType::Disconnect, out);
         }
     }
 }
@@ -205,7 +205,7 @@ impl Auth {
             return;
         }
         if let Some(properties) = &self.properties {
-            out.u8(self.reason.0);
+            write_reason(self.reason, PacketType::Auth, out);
             properties.write_section(shape.detail, out);
         } else if self.reason != ReasonCode::SUCCESS {
             // 3.15.2.2.2: it is a protocol error to omit the method.

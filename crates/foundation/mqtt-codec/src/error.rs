@@ -204,6 +204,14 @@ pub enum EncodeError {
         /// The packet type.
         packet: PacketType,
     },
+    /// A reason code that the packet's table does not list.
+    #[error("reason code {code:#04x} is not allowed in {packet}")]
+    InvalidReasonCode {
+        /// The packet type.
+        packet: PacketType,
+        /// The code.
+        code: u8,
+    },
     /// A packet identifier where there must be none, or none where there must be one.
     #[error("packet identifier does not go with the QoS")]
     PacketIdMismatch,

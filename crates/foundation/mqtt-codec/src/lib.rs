@@ -9,6 +9,20 @@
 //! before a byte of it is stored. Whatever a packet says is checked against the text of the
 //! standard; whether it makes sense now (topic validity, state, permissions) is the caller's
 //! business. Nothing here keeps state between packets, reads a clock or panics on peer input.
+//!
+//! ```
+//! use bifrust_mqtt_codec::{Ack, Packet, PacketId, Version, decode, encode, peek};
+//! use bytes::BytesMut;
+//!
+//! let ack = Packet::Puback(Ack::success(PacketId::new(7).ok_or("zero")?));
+//! let mut wire = BytesMut::new();
+//! encode(&ack, Version::V5, &mut wire)?;
+//!
+//! let frame = peek(&wire)?.ok_or("more bytes are needed")?;
+//! let body = &wire[frame.header_len..frame.total_len()];
+//! assert_eq!(decode(Version::V5, frame.first, body)?, ack);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod ack;
 mod connack;

@@ -108,8 +108,17 @@ impl PublishProperties {
         })
     }
 
+    #[inline]
     fn decode(body: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut properties = Properties::open(body, &RULES)?;
+        let properties = Properties::open(body, &RULES)?;
+        // Most messages have none.
+        if properties.reader.is_at_end() {
+            return Ok(Self::default());
+        }
+        Self::decode_some(properties)
+    }
+
+    fn decode_some(mut properties: Properties<'_>) -> Result<Self, DecodeError> {
         let mut decoded = Self::default();
         let mut kept = Kept::default();
         while let Some(id) = properties.next_id()? {

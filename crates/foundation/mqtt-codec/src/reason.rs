@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::frame::PacketType;
+use crate::packet::Qos;
 
 /// A v5 reason code; what version 3 says in other numbers is translated at the codec's edge.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -79,6 +80,11 @@ impl ReasonCode {
     /// `0x00` in SUBACK: QoS 0 is granted.
     pub const GRANTED_QOS_0: Self = Self(0x00);
 
+    /// The SUBACK code that grants a QoS.
+    pub const fn granted(qos: Qos) -> Self {
+        Self(qos as u8)
+    }
+
     /// Whether the code says that the operation failed.
     pub const fn is_error(self) -> bool {
         self.0 >= 0x80
@@ -139,5 +145,36 @@ impl ReasonCode {
 impl fmt::Display for ReasonCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:#04x} {}", self.0, self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ReasonCode;
+
+    #[test]
+    fn version_3_return_codes_come_back() {
+        for code in 0..=5 {
+            let reason = ReasonCode::from_v3_connack(code).expect("a return code");
+            assert_eq!(reason.to_v3_connack(), code);
+        }
+        assert_eq!(ReasonCode::from_v3_connack(6), None);
+    }
+
+    #[test]
+    fn every_listed_code_has_a_name() {
+        use crate::PacketType;
+        for code in 0..=255 {
+            let reason = ReasonCode(code);
+            let is_listed = (0x10..=0xf0)
+                .step_by(16)
+                .filter_map(PacketType::of)
+                .any(|packet| reason.is_allowed_in(packet));
+            assert_eq!(
+                is_listed,
+                reason.name() != "unknown reason code",
+                "{code:#x}"
+            );
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use bytestring::ByteString;
 
-use crate::ack::{self, AckProperties, reason_code};
+use crate::ack::{self, AckProperties, reason_code, write_reason};
 use crate::error::{DecodeError, EncodeError};
 use crate::frame::PacketType;
 use crate::packet::{PacketId, Qos, Version};
@@ -277,11 +277,12 @@ impl Suback {
         }
         for reason in &self.reasons {
             let is_v3_failure = reason.is_error() && !shape.is_v5();
-            out.u8(if is_v3_failure {
-                ReasonCode::UNSPECIFIED_ERROR.0
+            let said = if is_v3_failure {
+                ReasonCode::UNSPECIFIED_ERROR
             } else {
-                reason.0
-            });
+                *reason
+            };
+            write_reason(said, PacketType::Suback, out);
         }
     }
 }
@@ -381,7 +382,7 @@ impl Unsuback {
         if shape.is_v5() {
             ack::write_section(self.properties.as_deref(), shape.detail, out);
             for reason in &self.reasons {
-                out.u8(reason.0);
+                write_reason(*reason, PacketType::Unsuback, out);
             }
         }
     }

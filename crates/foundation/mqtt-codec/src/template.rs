@@ -49,6 +49,13 @@ impl<'a> PublishHead<'a> {
         }
     }
 
+    /// Length of the whole packet with a payload of that length, as Maximum Packet Size counts.
+    #[inline]
+    pub fn packet_len(&self, payload_len: usize) -> Result<usize, EncodeError> {
+        self.measure(payload_len)
+            .map(|measure| measure.head_len + payload_len)
+    }
+
     /// Checks what must hold and returns the length of the properties.
     #[inline]
     fn property_len(&self) -> Result<usize, EncodeError> {

@@ -230,6 +230,22 @@ fn what_cannot_be_said_is_refused_and_writes_nothing() {
             not_in(PacketType::Puback),
         ),
         (Packet::Pubrec(nack), V31, not_in(PacketType::Pubrec)),
+        (
+            Packet::Pubrel(Ack::with_reason(id(1), ReasonCode::NOT_AUTHORIZED)),
+            V5,
+            EncodeError::InvalidReasonCode {
+                packet: PacketType::Pubrel,
+                code: 0x87,
+            },
+        ),
+        (
+            Packet::Connack(Connack::refusal(ReasonCode::KEEP_ALIVE_TIMEOUT)),
+            V5,
+            EncodeError::InvalidReasonCode {
+                packet: PacketType::Connack,
+                code: 0x8d,
+            },
+        ),
         (Packet::Auth(auth), V311, not_in(PacketType::Auth)),
         (
             Packet::Connect(Box::new(connect)),

@@ -78,6 +78,7 @@ proptest! {
             subscription_ids: &properties.subscription_ids,
             ..PublishHead::new(version, publish.qos, publish.retain, &publish.topic)
         };
+        prop_assert_eq!(head.packet_len(publish.payload.len()), Ok(expected.len()));
         let mut direct = BytesMut::from(&b"before"[..]);
         encode_publish(&head, publish.dup, publish.packet_id, &publish.payload, &mut direct)
             .expect("valid");
