@@ -36,7 +36,7 @@ pub fn encode_within(
 ) -> Result<(), EncodeError> {
     let max = usize::try_from(max_packet_size).unwrap_or(usize::MAX);
     let steps: &[Detail] = match packet.packet_type() {
-        // Here user properties are content, not explanation (MQTT-3.1.2-24).
+        // Here user properties are content, not explanation (MQTT-3.1.2-25).
         PacketType::Connect
         | PacketType::Publish
         | PacketType::Subscribe
