@@ -116,7 +116,7 @@ impl Client {
     /// Sends CONNECT and gives CONNACK's code.
     pub fn greet(&mut self, connect: &Connect) -> u8 {
         self.send(&connect.encode());
-        match self.next() {
+        match self.next_packet() {
             Packet::Connack {
                 is_present,
                 code,
@@ -177,14 +177,14 @@ impl Client {
     }
 
     /// The next packet of any kind.
-    pub fn next(&mut self) -> Packet {
+    pub fn next_packet(&mut self) -> Packet {
         match self.poll(Instant::now() + PATIENCE) {
             Received::Packet(packet) => packet,
             other => panic!("a packet expected: {other:?}"),
         }
     }
 
-    /// The next packet that is no PUBLISH; those before it wait for [`Self::next`].
+    /// The next packet that is no PUBLISH; those before it wait for [`Self::next_packet`].
     pub fn next_answer(&mut self) -> Packet {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -201,7 +201,7 @@ impl Client {
 
     /// The next packet, which is a PUBLISH.
     pub fn next_publish(&mut self) -> Publish {
-        match self.next() {
+        match self.next_packet() {
             Packet::Publish(publish) => publish,
             other => panic!("PUBLISH expected, got {other:?}"),
         }

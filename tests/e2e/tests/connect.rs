@@ -295,7 +295,10 @@ fn packets_behind_connect_are_held_and_served_in_order() {
         }
         bytes.extend_from_slice(wire::PINGREQ);
         client.send(&bytes);
-        assert!(matches!(client.next(), Packet::Connack { code: 0, .. }));
+        assert!(matches!(
+            client.next_packet(),
+            Packet::Connack { code: 0, .. }
+        ));
         assert!(matches!(client.next_answer(), Packet::Suback { id: 7, .. }));
         for index in 0..10 {
             client.expect_ack(AckKind::Puback, 10 + index);
@@ -314,7 +317,10 @@ fn connect_may_arrive_byte_by_byte() {
         for byte in Connect::new(version, "slow").encode() {
             client.send(&[byte]);
         }
-        assert!(matches!(client.next(), Packet::Connack { code: 0, .. }));
+        assert!(matches!(
+            client.next_packet(),
+            Packet::Connack { code: 0, .. }
+        ));
         for byte in Publish::new("slow", "x").qos(2).id(1).encode(version) {
             client.send(&[byte]);
         }
