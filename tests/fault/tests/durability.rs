@@ -1,6 +1,11 @@
 //! A store on a disk that forgets what was not synced.
+//!
+//! `FAULT_ROUNDS` and `FAULT_SEED` make the random ones longer and different.
+
+#![allow(clippy::unwrap_used)] // The clippy setting for tests does not reach their own functions.
 
 use std::{
+    env,
     io::{BufRead as _, BufReader, Read as _},
     path::Path,
     process::{Child, ChildStdout, Command, Stdio},
@@ -80,13 +85,18 @@ fn disk(folder: &Path) -> LossyDisk {
     LossyDisk::new(folder.join("data"), folder.join("undo")).unwrap()
 }
 
+fn setting(name: &str) -> Option<u64> {
+    Some(env::var(name).ok()?.parse().unwrap())
+}
+
 fn rounds(mode: Mode, seed: u64) {
+    let seed = seed ^ setting("FAULT_SEED").unwrap_or_default();
     let folder = tempfile::tempdir().unwrap();
     let disk = disk(folder.path());
     let mut random = fastrand::Rng::with_seed(seed);
     let mut last = None;
     let mut lost = Lost::default();
-    for round in 0..24 {
+    for round in 0..setting("FAULT_ROUNDS").unwrap_or(24) {
         let mut writer = Writer::start(&disk, "fsync");
         let next = last.map_or(0, |last| last + 1);
         let known = Some(writer.wait_for(next + random.u64(..200)));
@@ -115,6 +125,11 @@ fn what_was_acknowledged_survives_the_loss_of_all_unsynced_writes() {
 #[test]
 fn what_was_acknowledged_survives_torn_unsynced_writes() {
     rounds(Mode::Prefix, 2);
+}
+
+#[test]
+fn what_was_acknowledged_survives_pages_written_in_any_order() {
+    rounds(Mode::Pages, 3);
 }
 
 #[test]

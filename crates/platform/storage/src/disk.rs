@@ -24,6 +24,7 @@ use crate::{
 };
 
 mod journal;
+mod tail;
 
 use journal::JournalSync;
 
@@ -87,13 +88,13 @@ impl Tables {
 
 impl Disk {
     fn open(path: &Path, keyspaces: &[Keyspace], config: &FjallConfig) -> Result<Self, OpenError> {
-        // Some damage makes the engine panic rather than answer; both mean the same to an operator.
-        let opened = catch_unwind(AssertUnwindSafe(|| open_database(path, keyspaces, config)));
-        let (db, tables) = match opened {
-            Ok(Ok(opened)) => opened,
-            Ok(Err(error)) => return Err(open_error(path, error)),
-            Err(_) => return Err(damaged(path, "the engine cannot make sense of its files")),
-        };
+        let (db, tables) = match open_database(path, keyspaces, config) {
+            Err(fjall::Error::JournalRecovery(_)) if cut_tail(path)? => {
+                open_database(path, keyspaces, config)
+            }
+            opened => opened,
+        }
+        .map_err(|error| open_error(path, error))?;
         // The engine makes a folder for each keyspace and syncs what is in it, but not its name.
         let names = path.join("keyspaces");
         sync_folder(&names).map_err(|error| OpenError::from_io(names, error))?;
@@ -108,7 +109,28 @@ impl Disk {
 
 type OpenedTables = Vec<(Keyspace, fjall::Keyspace)>;
 
+/// Cuts a torn tail off the journal that was being written at the crash; false if it has none.
+fn cut_tail(path: &Path) -> Result<bool, OpenError> {
+    let cut = || match journal::active_journal(path)? {
+        Some((_, journal)) => tail::cut(&journal),
+        None => Ok(false),
+    };
+    cut().map_err(|error| OpenError::from_io(path, error))
+}
+
 fn open_database(
+    path: &Path,
+    keyspaces: &[Keyspace],
+    config: &FjallConfig,
+) -> fjall::Result<(Database, OpenedTables)> {
+    // Some damage makes the engine panic rather than answer; both mean the same to an operator.
+    catch_unwind(AssertUnwindSafe(|| {
+        try_open_database(path, keyspaces, config)
+    }))
+    .unwrap_or(Err(fjall::Error::Unrecoverable))
+}
+
+fn try_open_database(
     path: &Path,
     keyspaces: &[Keyspace],
     config: &FjallConfig,

@@ -42,7 +42,7 @@ impl JournalSync {
 }
 
 /// The journal with the highest number in `folder`: the one being written.
-fn active_journal(folder: &Path) -> io::Result<Option<(u64, PathBuf)>> {
+pub(super) fn active_journal(folder: &Path) -> io::Result<Option<(u64, PathBuf)>> {
     let mut newest = None;
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
