@@ -1,19 +1,48 @@
 //! Ranges of an ordered key space driven by coprocessors.
 //!
-//! A [`Coprocessor`] applies commands to rows and answers queries from them; one range hosts one of its
-//! kind. Here each range has one replica, and a command goes the way that a raft group of one voter
-//! would send it.
+//! ```text
+//! Client::execute --> queue of the range --> store worker: lanes take turns, one batch
+//!                                              |  Coprocessor::apply over rows + this batch
+//!                                              |  one log entry, applied index, rows: one engine batch
+//!                                              v
+//!                                            Store::write --visible--> `Applied` replies
+//!                                              '--synced, writer thread--> effects, `Durable` replies
+//! Client::query   --> bounded queue      --> reader thread: Coprocessor::query over a snapshot
+//! ```
+//!
+//! A range hosts one [`Coprocessor`]. Here each range has one replica and a command goes the way that a
+//! raft group of one voter would send it: into the range's log, then into its rows.
+//!
+//! What it never does: wait on the caller's thread, reorder commands of one lane, answer `Durable` before
+//! the covering sync, or lose a callback.
 
+mod client;
 mod clock;
+mod config;
 mod coprocessor;
 mod error;
+mod intake;
+mod lane;
+mod log;
+mod meta;
+mod node;
+mod outbox;
+mod range;
+mod reader;
 mod rows;
+mod seat;
 pub mod testing;
+#[cfg(test)]
+mod toy;
 mod wire;
+mod worker;
 
+pub use client::Client;
 pub use clock::Clock;
+pub use config::Config;
 pub use coprocessor::{Ack, Coprocessor, Then};
 pub use error::{ExecuteError, OpenError, QueryError};
+pub use node::{Counts, Node};
 pub use rows::{Iter, Rows, prefix_end};
 pub use wire::Wire;
 

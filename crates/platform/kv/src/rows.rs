@@ -92,11 +92,6 @@ impl<'a> Rows<'a> {
         Ok(())
     }
 
-    /// Whether a read has failed.
-    pub(crate) fn has_failed(&self) -> bool {
-        self.failure.get().is_some()
-    }
-
     fn set(&mut self, ks: Keyspace, key: Bytes, value: Option<Bytes>) {
         if let Some(at) = self.position(ks) {
             self.overlays[at].insert(key, value);
