@@ -30,6 +30,7 @@ pub struct Builder {
     args: Vec<String>,
     env: Vec<(String, String)>,
     config: Option<String>,
+    settings: Vec<(String, String)>,
     is_strict: bool,
     data: Option<PathBuf>,
 }
@@ -54,6 +55,27 @@ impl Builder {
     pub fn config(mut self, toml: impl Into<String>) -> Self {
         self.config = Some(toml.into());
         self
+    }
+
+    /// With this setting for every tenant, written after the configuration given.
+    #[must_use]
+    pub fn setting(mut self, name: &str, value: impl ToString) -> Self {
+        self.settings.push((name.to_owned(), value.to_string()));
+        self
+    }
+
+    fn config_text(&self) -> Option<String> {
+        if self.config.is_none() && self.settings.is_empty() {
+            return None;
+        }
+        let mut text = self.config.clone().unwrap_or_default();
+        if !self.settings.is_empty() {
+            text.push_str("\n[settings]\n");
+            for (name, value) in &self.settings {
+                text.push_str(&format!("{name} = {value}\n"));
+            }
+        }
+        Some(text)
     }
 
     /// Without `--dev`.
@@ -91,7 +113,7 @@ impl Builder {
             .data
             .clone()
             .unwrap_or_else(|| home.path().join("data"));
-        if let Some(config) = &self.config {
+        if let Some(config) = self.config_text() {
             fs::write(home.path().join("bifrust.toml"), config).expect("the config is written");
         }
         Broker {

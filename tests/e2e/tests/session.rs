@@ -319,12 +319,15 @@ fn sessions_outlive_every_kind_of_restart() {
     for is_killed in [false, true] {
         let mut broker = Broker::start();
         for version in VERSIONS {
-            let connect = Connect::persistent(version, format!("away {version:?}"));
-            let mut client = broker.connect(&connect);
-            client.subscribe("restart/#", 2);
-            client.disconnect();
-            let connect = Connect::persistent(version, format!("here {version:?}"));
-            broker.connect(&connect).subscribe("restart/#", 1);
+            for name in ["away", "here"] {
+                let id = format!("{name} {version:?}");
+                let mut client = broker.connect(&Connect::persistent(version, &id));
+                client.subscribe("restart/#", 2);
+                client.subscribe(&format!("own/{id}"), 1);
+                if name == "away" {
+                    client.disconnect();
+                }
+            }
         }
         let mut online = broker.connect(&Connect::persistent(Version::V5, "online"));
         online.subscribe("restart/#", 1);
@@ -346,11 +349,11 @@ fn sessions_outlive_every_kind_of_restart() {
         for name in ["away", "here"] {
             for version in VERSIONS {
                 let id = format!("{name} {version:?}");
-                let mut client = broker.connect(&Connect::persistent(version, id));
+                let mut client = broker.connect(&Connect::persistent(version, &id));
                 assert!(client.is_present, "{name} {version:?}");
                 assert_eq!(client.receive_texts(50), expected, "{name} {version:?}");
                 client.expect_silence();
-                client.publish(&Publish::new("restart/still", "subscribed").qos(1));
+                client.publish(&Publish::new(format!("own/{id}"), "subscribed").qos(1));
                 assert_eq!(client.receive().text(), "subscribed");
             }
         }
@@ -381,6 +384,7 @@ fn acknowledged_messages_do_not_come_back_after_a_restart() {
         writer.publish(&Publish::new("acked", index.to_string()).qos(2));
     }
     reader.receive_texts(10);
+    reader.ping(); // the last PUBCOMP has been read
     assert!(broker.terminate().success());
     broker.restart();
     let mut reader = broker.connect(&connect);
