@@ -72,7 +72,7 @@ impl PasswordAuth {
         let mut cache_key = [0; 32];
         getrandom::fill(&mut cache_key).map_err(|error| UserFileError::Io {
             path: config.file.clone(),
-            cause: error.into(),
+            cause: std::io::Error::other(error.to_string()),
         })?;
         // The stamp is taken first: an edit in between is read twice rather than missed.
         let stamp = watch::stamp(file.path());

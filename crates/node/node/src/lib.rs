@@ -1,1 +1,3 @@
 //! Services assembled by role, started and stopped in order.
+
+pub mod config;

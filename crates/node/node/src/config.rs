@@ -1,0 +1,264 @@
+//! What a node is told: built-in defaults < config file < environment < flags.
+//!
+//! ```text
+//! file         -> document::read    \
+//! BIFRUST__*   -> environment::read  > Values by key, each with its origin -> assemble -> Config
+//! flags        -> Flags             /
+//! ```
+//!
+//! Every layer is checked against one list of known keys (`keys`), and all mistakes are told at
+//! once, each with its place, its key and what would be right.
+
+mod assemble;
+mod document;
+mod environment;
+mod keys;
+mod problem;
+mod suggest;
+mod values;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use bifrust_model::{Settings, TenantName};
+
+pub use self::problem::{Place, Problem, Problems};
+use self::values::Values;
+
+/// Where the config file is looked for when none is named.
+pub const DEFAULT_FILE: &str = "/etc/bifrust/bifrust.toml";
+
+/// A node's config, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The data folder.
+    pub data: PathBuf,
+    /// Where clients connect.
+    pub listeners: Vec<Listener>,
+    /// Where the HTTP port is; `None` for none.
+    pub api: Option<SocketAddr>,
+    /// How it logs.
+    pub log: Log,
+    /// Who may connect.
+    pub auth: Auth,
+    /// Bounds of the node.
+    pub limits: Limits,
+    /// The storage engine.
+    pub storage: Storage,
+    /// Settings of tenants that have none of their own.
+    pub settings: Settings,
+    /// Settings of tenants that have their own.
+    pub tenants: HashMap<TenantName, Settings>,
+    /// Development mode: anonymous clients, loopback only.
+    pub is_dev: bool,
+}
+
+/// The transport of a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// MQTT over TCP.
+    Tcp,
+    /// MQTT over WebSocket.
+    Ws,
+}
+
+/// Where clients connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// What it speaks.
+    pub transport: Transport,
+    /// Where it listens; port 0 is any free one.
+    pub address: SocketAddr,
+    /// The tenant that all its clients are in.
+    pub tenant: Option<TenantName>,
+    /// Connections at a time.
+    pub max_connections: usize,
+}
+
+/// The form of log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// A JSON object per line.
+    Json,
+}
+
+/// How the node logs to stderr.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// The form of lines.
+    pub format: LogFormat,
+    /// The lowest level that is written: error, warn, info, debug or trace.
+    pub level: String,
+    /// Whether each event of a connection is a line.
+    pub has_connections: bool,
+}
+
+/// How clients prove who they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Auth {
+    /// The users file.
+    pub file: PathBuf,
+    /// Threads that hash passwords.
+    pub threads: usize,
+    /// Password checks that may wait.
+    pub queue_max: usize,
+}
+
+/// Bounds of the node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connection shards; one per core if not said.
+    pub shards: usize,
+    /// Tenants that may come to be.
+    pub max_tenants: usize,
+    /// Seconds that a connection may take until its CONNECT is complete.
+    pub connect_timeout_seconds: u64,
+    /// Seconds after which an unanswered publish closes its connection.
+    pub publish_timeout_seconds: u64,
+    /// Seconds that a graceful stop may take.
+    pub stop_seconds: u64,
+}
+
+/// The storage engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Storage {
+    /// Bytes of the cache of cold rows.
+    pub cache_bytes: u64,
+    /// Bytes of recent rows in memory, per keyspace.
+    pub memtable_bytes: u64,
+    /// Bytes of journals on disk before they are flushed.
+    pub journal_bytes: u64,
+    /// Free bytes below which writes stop; `None` is 5 % of the disk or 512 MiB.
+    pub free_bytes_min: Option<u64>,
+}
+
+/// What the command line says.
+#[derive(Clone, Debug, Default)]
+pub struct Flags {
+    /// The data folder.
+    pub data: Option<PathBuf>,
+    /// The TCP listener.
+    pub tcp: Option<String>,
+    /// The WebSocket listener.
+    pub ws: Option<String>,
+    /// The HTTP port.
+    pub api: Option<String>,
+    /// Development mode.
+    pub is_dev: bool,
+    /// Development mode on any address.
+    pub is_dev_insecure: bool,
+}
+
+/// A config, and what is strange about it without being wrong.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The config.
+    pub config: Config,
+    /// What an operator should know.
+    pub warnings: Problems,
+}
+
+/// All that says what the config is.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// The config file's name and text, if there is one.
+    pub file: Option<(PathBuf, String)>,
+    /// The environment.
+    pub environment: Vec<(String, String)>,
+    /// The command line.
+    pub flags: Flags,
+}
+
+impl Sources {
+    /// The file named, or the default one if it is there; the environment of this process.
+    pub fn of_process(file: Option<&Path>, flags: Flags) -> Result<Self, Problems> {
+        let path = file.unwrap_or_else(|| Path::new(DEFAULT_FILE));
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => Some((path.to_owned(), text)),
+            Err(error) if file.is_none() && error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => {
+                return Err(Problems::one(Problem {
+                    place: Place::Line(path.to_owned(), 0),
+                    key: String::new(),
+                    message: format!("cannot be read: {error}"),
+                }));
+            }
+        };
+        Ok(Self {
+            file: text,
+            environment: std::env::vars_os()
+                .filter_map(|(name, value)| {
+                    Some((name.into_string().ok()?, value.into_string().ok()?))
+                })
+                .collect(),
+            flags,
+        })
+    }
+
+    /// Checks everything and puts it together.
+    pub fn load(&self) -> Result<Loaded, Problems> {
+        let keys = keys::known();
+        let mut problems = Vec::new();
+        let mut values = Values::default();
+        if let Some((path, text)) = &self.file {
+            document::read(path, text, &keys, &mut values, &mut problems);
+        }
+        environment::read(&self.environment, &keys, &mut values, &mut problems);
+        self.flags.read(&keys, &mut values, &mut problems);
+        assemble::assemble(self, &values, problems)
+    }
+}
+
+impl Flags {
+    fn read(&self, keys: &[keys::Key], values: &mut Values, problems: &mut Vec<Problem>) {
+        let data = self.data.as_ref().map(|path| path.display().to_string());
+        let texts = [
+            ("--data", "data", &data),
+            ("--tcp", "listen.tcp", &self.tcp),
+            ("--ws", "listen.ws", &self.ws),
+            ("--api", "api.address", &self.api),
+        ];
+        for (flag, key, text) in texts {
+            if let (Some(text), Some(known)) = (text, keys.iter().find(|k| k.path == key)) {
+                let place = Place::Flag(flag);
+                match known.takes.parse(text) {
+                    Ok(value) => values.set(key, value, place),
+                    Err(message) => problems.push(Problem {
+                        place,
+                        key: key.to_owned(),
+                        message,
+                    }),
+                }
+            }
+        }
+    }
+}
+
+/// A key of the config and what it takes, for `bifrust config keys`.
+#[derive(Clone, Debug)]
+pub struct Documented {
+    /// The key, `*` standing for a tenant's name and `[]` for each entry of a list.
+    pub key: String,
+    /// What it takes.
+    pub takes: String,
+    /// What it is for.
+    pub help: String,
+}
+
+/// Every key there is.
+pub fn documented() -> Vec<Documented> {
+    keys::known()
+        .into_iter()
+        .map(|key| Documented {
+            takes: key.takes.to_string(),
+            key: key.path,
+            help: key.help.to_owned(),
+        })
+        .collect()
+}

@@ -1,0 +1,278 @@
+//! Every key of the config: what it takes, what it is for.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+
+use bifrust_model::{SettingTakes, Settings, TenantName};
+
+use super::suggest;
+use super::values::Value;
+
+const GIB: u64 = 1 << 30;
+
+/// A key. In its path `[]` stands for each entry of a list, `*` for a tenant's name.
+#[derive(Clone, Debug)]
+pub(super) struct Key {
+    pub(super) path: String,
+    pub(super) takes: Takes,
+    pub(super) help: &'static str,
+}
+
+/// What a key takes.
+#[derive(Clone, Debug)]
+pub(super) enum Takes {
+    Switch,
+    Number(RangeInclusive<u64>),
+    /// A number or "none".
+    Limit(RangeInclusive<u64>),
+    Word(&'static [&'static str]),
+    /// An address or "off".
+    AddressOrOff,
+    Address,
+    /// A path that is not empty.
+    Path,
+    Tenant,
+}
+
+/// All keys.
+pub(super) fn known() -> Vec<Key> {
+    use Takes::{Address, AddressOrOff, Number, Path, Switch, Tenant, Word};
+    let own = [
+        ("data", Path, "the data folder"),
+        ("listen.tcp", AddressOrOff, "MQTT over TCP"),
+        ("listen.ws", AddressOrOff, "MQTT over WebSocket"),
+        (
+            "listeners.[].kind",
+            Word(&["tcp", "ws"]),
+            "what a further listener speaks",
+        ),
+        ("listeners.[].address", Address, "where it listens"),
+        (
+            "listeners.[].tenant",
+            Tenant,
+            "the tenant of all its clients",
+        ),
+        (
+            "listeners.[].max_connections",
+            Number(1..=10_000_000),
+            "its connections at a time",
+        ),
+        ("api.address", AddressOrOff, "health and metrics over HTTP"),
+        (
+            "log.format",
+            Word(&["text", "json"]),
+            "the form of log lines",
+        ),
+        (
+            "log.level",
+            Word(&["error", "warn", "info", "debug", "trace"]),
+            "the lowest level written",
+        ),
+        (
+            "log.connections",
+            Switch,
+            "a line for each event of a connection",
+        ),
+        ("auth.file", Path, "the users file"),
+        (
+            "auth.threads",
+            Number(1..=256),
+            "threads that hash passwords",
+        ),
+        (
+            "auth.queue",
+            Number(1..=1_000_000),
+            "password checks that may wait",
+        ),
+        (
+            "limits.shards",
+            Number(1..=64),
+            "connection shards; one per core if left out",
+        ),
+        (
+            "limits.max_connections",
+            Number(1..=10_000_000),
+            "connections of one listener",
+        ),
+        (
+            "limits.max_tenants",
+            Number(1..=10_000_000),
+            "tenants that may come to be",
+        ),
+        (
+            "limits.connect_timeout_seconds",
+            Number(1..=300),
+            "time until CONNECT is complete",
+        ),
+        (
+            "limits.publish_timeout_seconds",
+            Number(1..=300),
+            "time until an unanswered publish closes its connection",
+        ),
+        (
+            "limits.stop_seconds",
+            Number(1..=600),
+            "time that a graceful stop may take",
+        ),
+        (
+            "storage.cache_bytes",
+            Number(1 << 20..=256 * GIB),
+            "cache of cold rows",
+        ),
+        (
+            "storage.memtable_bytes",
+            Number(1 << 20..=GIB),
+            "recent rows in memory, per keyspace",
+        ),
+        (
+            "storage.journal_bytes",
+            Number(64 << 20..=64 * GIB),
+            "journals on disk before they are flushed",
+        ),
+        (
+            "storage.free_bytes_min",
+            Number(0..=1 << 50),
+            "free bytes below which writes stop; 5 % or 512 MiB if left out",
+        ),
+    ];
+    let mut keys: Vec<Key> = own
+        .into_iter()
+        .map(|(path, takes, help)| Key {
+            path: path.to_owned(),
+            takes,
+            help,
+        })
+        .collect();
+    for prefix in ["settings", "tenants.*.settings"] {
+        keys.extend(Settings::known().into_iter().map(|setting| Key {
+            path: format!("{prefix}.{}", setting.name),
+            takes: match setting.takes {
+                SettingTakes::Switch => Switch,
+                SettingTakes::Number(range) => Number(range),
+                SettingTakes::Limit(range) => Takes::Limit(range),
+                SettingTakes::Word(words) => Word(words),
+            },
+            help: setting.help.trim().trim_end_matches('.'),
+        }));
+    }
+    keys
+}
+
+impl fmt::Display for Takes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Switch => f.write_str("true or false"),
+            Self::Number(range) => {
+                write!(
+                    f,
+                    "a whole number from {} to {}",
+                    range.start(),
+                    range.end()
+                )
+            }
+            Self::Limit(range) => write!(
+                f,
+                "a whole number from {} to {}, or \"none\"",
+                range.start(),
+                range.end()
+            ),
+            Self::Word(words) => {
+                for (index, word) in words.iter().enumerate() {
+                    let joint = match index {
+                        0 => "",
+                        index if index + 1 == words.len() => " or ",
+                        _ => ", ",
+                    };
+                    write!(f, "{joint}\"{word}\"")?;
+                }
+                Ok(())
+            }
+            Self::AddressOrOff => f.write_str("\"ADDRESS:PORT\" or \"off\""),
+            Self::Address => f.write_str("\"ADDRESS:PORT\""),
+            Self::Path => f.write_str("a path in quotes"),
+            Self::Tenant => f.write_str("a tenant name in quotes"),
+        }
+    }
+}
+
+impl Takes {
+    /// Takes a text as the environment or a flag gives it, without TOML's quotes.
+    pub(super) fn parse(&self, text: &str) -> Result<Value, String> {
+        match self {
+            Self::Switch => match text {
+                "true" => Ok(Value::Switch(true)),
+                "false" => Ok(Value::Switch(false)),
+                other => Err(format!("{other:?} is not {self}")),
+            },
+            Self::Number(_) => match text.parse() {
+                Ok(number) => self.number(number),
+                Err(_) => Err(format!("{text:?} is not {self}")),
+            },
+            Self::Limit(_) if text != "none" => match text.parse() {
+                Ok(number) => self.number(number),
+                Err(_) => Err(format!("{text:?} is not {self}")),
+            },
+            _ => self.text(text),
+        }
+    }
+
+    /// Takes a number.
+    pub(super) fn number(&self, number: i128) -> Result<Value, String> {
+        let (Self::Number(range) | Self::Limit(range)) = self else {
+            return Err(format!("{number} is a number; what fits is {self}"));
+        };
+        u64::try_from(number)
+            .ok()
+            .filter(|number| range.contains(number))
+            .map(Value::Number)
+            .ok_or_else(|| format!("{number} is out of range; what fits is {self}"))
+    }
+
+    /// Takes a text.
+    pub(super) fn text(&self, text: &str) -> Result<Value, String> {
+        let taken = || Ok(Value::Text(text.to_owned()));
+        match self {
+            Self::Switch | Self::Number(_) => Err(format!(
+                "{text:?} is a text; what fits is {self}, without quotes"
+            )),
+            Self::Limit(_) if text == "none" => taken(),
+            Self::Limit(_) => Err(format!("{text:?} does not fit; what fits is {self}")),
+            Self::Word(words) if words.contains(&text) => taken(),
+            Self::Word(words) => {
+                let meant = suggest::nearest(text, words.iter().copied())
+                    .map(|word| format!("; did you mean \"{word}\"?"))
+                    .unwrap_or_default();
+                Err(format!("{text:?} is not known; what fits is {self}{meant}"))
+            }
+            Self::AddressOrOff if text == "off" => Ok(Value::Address(None)),
+            Self::Address | Self::AddressOrOff => text
+                .parse()
+                .map(|address| Value::Address(Some(address)))
+                .map_err(|_| format!("{text:?} is no address; {}", address_hint(text, self))),
+            Self::Path if text.is_empty() => Err(format!("is empty; what fits is {self}")),
+            Self::Path => taken(),
+            Self::Tenant => match TenantName::new(text) {
+                Ok(_) => taken(),
+                Err(error) => Err(error.to_string()),
+            },
+        }
+    }
+}
+
+/// An address that may have been meant.
+fn address_hint(text: &str, takes: &Takes) -> String {
+    let host_and_port = text
+        .strip_prefix("localhost:")
+        .map(|port| format!("127.0.0.1:{port}"))
+        .or_else(|| {
+            text.strip_prefix("*:")
+                .map(|port| format!("0.0.0.0:{port}"))
+        })
+        .or_else(|| Some(format!("0.0.0.0{text}")).filter(|_| text.starts_with(':')))
+        .unwrap_or_else(|| format!("0.0.0.0:{text}"));
+    match host_and_port.parse::<SocketAddr>() {
+        Ok(address) => format!("did you mean \"{address}\"?"),
+        Err(_) => format!("what fits is {takes}, for example \"0.0.0.0:1883\""),
+    }
+}
