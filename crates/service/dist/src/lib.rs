@@ -41,3 +41,8 @@ pub use error::{MatchError, OpenError, PublishError, RouteError};
 pub use matched::{InboxTarget, LiveTarget, Matched};
 pub use publication::{Deliverer, Publication, RoutingKey};
 pub use receiver::Receiver;
+
+/// Where the rows are, for whoever opens the store.
+pub fn keyspaces() -> &'static [bifrust_storage::Keyspace] {
+    <store::Routes as bifrust_kv::Coprocessor>::KEYSPACES
+}
