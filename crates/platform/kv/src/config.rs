@@ -19,8 +19,11 @@ pub struct Config {
     pub queue_bytes_max: usize,
     /// Commands in one batch. More is cheaper under load, less is fairer to small lanes; 64 to 4,096.
     pub batch_commands_max: usize,
-    /// Bytes of commands in one batch, exceeded by at most one command; 64 KiB to 16 MiB.
+    /// Bytes of commands in one batch, exceeded by at most one command; 64 KiB to 16 MiB. They may write
+    /// four times as much, before the rest of them becomes the next batch.
     pub batch_bytes_max: usize,
+    /// Rows written in one batch, exceeded by at most one command; 1,000 to 100,000.
+    pub batch_rows_max: usize,
     /// While a sync runs, a range waits for its end or for this many commands before it builds the next
     /// batch. More is cheaper per command, 1 never waits; 1 to 256.
     pub gather_commands: usize,
@@ -41,6 +44,7 @@ impl Default for Config {
             queue_bytes_max: 128 * 1024 * 1024,
             batch_commands_max: 1_024,
             batch_bytes_max: 1024 * 1024,
+            batch_rows_max: 16_384,
             gather_commands: 64,
             queries_max: 16_384,
             on_fatal: Arc::new(|message| {
@@ -61,6 +65,7 @@ impl fmt::Debug for Config {
             .field("queue_bytes_max", &self.queue_bytes_max)
             .field("batch_commands_max", &self.batch_commands_max)
             .field("batch_bytes_max", &self.batch_bytes_max)
+            .field("batch_rows_max", &self.batch_rows_max)
             .field("gather_commands", &self.gather_commands)
             .field("queries_max", &self.queries_max)
             .finish_non_exhaustive()

@@ -1,5 +1,6 @@
 //! Where commands arrive: bounded, and quiet towards the worker until it wants to hear.
 
+use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bifrust_model::TenantNumber;
@@ -16,7 +17,7 @@ pub(crate) struct Intake<C: Coprocessor> {
 }
 
 struct State<C: Coprocessor> {
-    arrivals: Vec<Proposal<C>>,
+    arrivals: VecDeque<Proposal<C>>,
     /// Counts what arrived and what waits in lanes.
     room: Room,
     /// What makes the worker be told of arrivals.
@@ -58,7 +59,7 @@ impl<C: Coprocessor> Intake<C> {
     pub(crate) fn new(limit: Usage, gather: Usage) -> Self {
         Self {
             state: Mutex::new(State {
-                arrivals: Vec::new(),
+                arrivals: VecDeque::new(),
                 room: Room::new(limit),
                 tell: Tell::Any,
                 is_closed: false,
@@ -85,7 +86,7 @@ impl<C: Coprocessor> Intake<C> {
             Tell::Enough => proposal.ack == Ack::Applied || self.is_enough(state.room.used()),
             Tell::Known => false,
         };
-        state.arrivals.push(proposal);
+        state.arrivals.push_back(proposal);
         if wakes {
             state.tell = Tell::Known;
             Ok(Offered::Wake)
@@ -111,7 +112,7 @@ impl<C: Coprocessor> Intake<C> {
     }
 
     /// Moves all arrivals to `into`, which is empty. The next one is told.
-    pub(crate) fn take(&self, into: &mut Vec<Proposal<C>>) {
+    pub(crate) fn take(&self, into: &mut VecDeque<Proposal<C>>) {
         let mut state = self.lock();
         std::mem::swap(&mut state.arrivals, into);
         state.tell = Tell::Any;

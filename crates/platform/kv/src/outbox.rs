@@ -56,6 +56,12 @@ impl<E> Outbox<E> {
         }
     }
 
+    /// A durable batch will never be synced, and so no later one: their effects are void.
+    pub(crate) fn lost(&self) {
+        let lost = std::mem::take(&mut self.lock().unsynced);
+        drop(lost);
+    }
+
     /// A batch that waits for no sync is visible.
     pub(crate) fn at_once(&self, mut effects: Vec<E>) {
         if effects.is_empty() {

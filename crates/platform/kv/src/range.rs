@@ -1,10 +1,13 @@
 //! A range: batches of commands in; rows, a log entry, replies and effects out. No threads, no I/O but
 //! reads.
 
+use std::collections::VecDeque;
+
 use bifrust_model::TenantNumber;
 use bifrust_storage::{Read, StorageError, WriteBatch};
 use bytes::Bytes;
 
+use crate::lane::Usage;
 use crate::log::{Entry, Log};
 use crate::meta::{self, Progress, RangeId};
 use crate::{Ack, Coprocessor, ExecuteError, KV_META, OpenError, Rows, Then, Wire};
@@ -101,18 +104,20 @@ impl<C: Coprocessor> Range<C> {
         Ok(effects)
     }
 
-    /// Applies proposals in order and empties the list. After an error nothing of it may be written,
-    /// its proposers have been told so, and the range must not be used again.
+    /// Takes proposals from the front, at least one, and applies them until there are none or they have
+    /// written `enough`. After an error nothing may be written of it, its proposers have been told so, and the
+    /// range must not be used again.
     pub(crate) fn apply(
         &mut self,
         read: &dyn Read,
-        proposals: &mut Vec<Proposal<C>>,
+        proposals: &mut VecDeque<Proposal<C>>,
+        enough: Usage,
     ) -> Result<Applied<C>, StorageError> {
         let mut rows = Rows::new(read, C::KEYSPACES);
         let mut commands = Vec::with_capacity(proposals.len());
         let mut effects = Vec::new();
         let (mut at_once, mut durable) = (Replies::new(), Replies::new());
-        for proposal in proposals.drain(..) {
+        while let Some(proposal) = proposals.pop_front() {
             commands.push(proposal.bytes);
             let reply = self
                 .coprocessor
@@ -120,6 +125,9 @@ impl<C: Coprocessor> Range<C> {
             match proposal.ack {
                 Ack::Applied => at_once.0.push((proposal.done, reply)),
                 Ack::Durable => durable.0.push((proposal.done, reply)),
+            }
+            if rows.written().items >= enough.items || rows.written().bytes >= enough.bytes {
+                break;
             }
         }
         let mut batch = WriteBatch::new();

@@ -174,7 +174,10 @@ fn run(queries: &Queries, store: &Store) {
         // Taken after the jobs: each sees all that was visible when it was submitted.
         let snapshot = store.snapshot();
         for job in jobs.drain(..) {
-            job.run(&*snapshot);
+            // A callback that panics is its owner's fault and costs the others nothing.
+            if catch_unwind(AssertUnwindSafe(|| job.run(&*snapshot))).is_err() {
+                tracing::error!("the callback of a query panicked");
+            }
         }
     }
 }

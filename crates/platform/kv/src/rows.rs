@@ -9,6 +9,8 @@ use std::ops::Bound;
 use bifrust_storage::{Direction, Keyspace, Read, StorageError, WriteBatch};
 use bytes::Bytes;
 
+use crate::lane::Usage;
+
 /// `None`: deleted by this batch.
 type Overlay = BTreeMap<Bytes, Option<Bytes>>;
 
@@ -20,6 +22,7 @@ pub struct Rows<'a> {
     read: &'a dyn Read,
     keyspaces: &'static [Keyspace],
     overlays: Vec<Overlay>,
+    written: Usage,
     failure: OnceCell<StorageError>,
 }
 
@@ -30,6 +33,7 @@ impl<'a> Rows<'a> {
             read,
             keyspaces,
             overlays: keyspaces.iter().map(|_| Overlay::new()).collect(),
+            written: Usage::default(),
             failure: OnceCell::new(),
         }
     }
@@ -92,8 +96,17 @@ impl<'a> Rows<'a> {
         Ok(())
     }
 
+    /// How much was written, each write counted.
+    pub(crate) fn written(&self) -> Usage {
+        self.written
+    }
+
     fn set(&mut self, ks: Keyspace, key: Bytes, value: Option<Bytes>) {
         if let Some(at) = self.position(ks) {
+            self.written.add(Usage {
+                items: 1,
+                bytes: key.len() + value.as_ref().map_or(0, Bytes::len),
+            });
             self.overlays[at].insert(key, value);
         }
     }

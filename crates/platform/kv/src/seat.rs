@@ -1,6 +1,7 @@
 //! A range at its worker: takes what arrived, lets lanes take turns, writes one batch, hands on replies
 //! and effects.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bifrust_model::TenantNumber;
@@ -28,9 +29,9 @@ pub(crate) struct Seat<C: Coprocessor> {
 
 /// What the worker has taken over and not yet applied.
 pub(crate) struct Queue<C: Coprocessor> {
-    arrivals: Vec<Proposal<C>>,
+    arrivals: VecDeque<Proposal<C>>,
     lanes: Lanes<Proposal<C>>,
-    batch: Vec<Proposal<C>>,
+    batch: VecDeque<Proposal<C>>,
     freed: Vec<(TenantNumber, Usage)>,
 }
 
@@ -49,12 +50,11 @@ impl<C: Coprocessor> Hosted for Seat<C> {
             return Turn::Idle;
         }
         self.intake.release(self.queue.freed.drain(..));
-        if self.has_failed {
-            for proposal in self.queue.batch.drain(..) {
-                proposal.done.call(Err(ExecuteError::Stopping));
-            }
-        } else {
+        while !self.has_failed && !self.queue.batch.is_empty() {
             self.apply();
+        }
+        for proposal in self.queue.batch.drain(..) {
+            proposal.done.call(Err(ExecuteError::Stopping));
         }
         if self.queue.lanes.is_empty() {
             Turn::Idle
@@ -77,8 +77,16 @@ impl<C: Coprocessor> Hosted for Seat<C> {
 
 impl<C: Coprocessor> Seat<C> {
     fn apply(&mut self) {
-        self.counters.batch(self.queue.batch.len());
-        let applied = match self.range.apply(self.store.read(), &mut self.queue.batch) {
+        let enough = Usage {
+            items: self.config.batch_rows_max,
+            bytes: self.config.batch_bytes_max.saturating_mul(4),
+        };
+        let waiting = self.queue.batch.len();
+        let applied = self
+            .range
+            .apply(self.store.read(), &mut self.queue.batch, enough);
+        self.counters.batch(waiting - self.queue.batch.len());
+        let applied = match applied {
             Ok(applied) => applied,
             Err(error) => return self.fail(&format!("rows could not be read: {error}")),
         };
@@ -104,23 +112,51 @@ impl<C: Coprocessor> Seat<C> {
         batch: WriteBatch,
         replies: Replies<C>,
     ) -> Result<(), bifrust_storage::StorageError> {
-        let (outbox, bell) = (self.outbox.clone(), self.bell.clone());
+        let unsynced = Unsynced {
+            outbox: self.outbox.clone(),
+            bell: self.bell.clone(),
+            has_synced: false,
+        };
         let done = move || {
-            if outbox.synced() == Synced::Wake {
-                bell.ring(); // Early: the next batch is built while the replies run.
-            }
+            unsynced.synced(); // Early: the next batch is built while the replies run.
             replies.give();
         };
         self.store.write(batch, Box::new(done))
     }
 }
 
+/// A batch whose sync is awaited.
+struct Unsynced<E> {
+    outbox: Arc<Outbox<E>>,
+    bell: Bell,
+    has_synced: bool,
+}
+
+impl<E> Unsynced<E> {
+    fn synced(mut self) {
+        self.has_synced = true;
+        if self.outbox.synced() == Synced::Wake {
+            self.bell.ring();
+        }
+    }
+}
+
+impl<E> Drop for Unsynced<E> {
+    /// The store failed first: the range must not wait for this sync, but meet the failure itself.
+    fn drop(&mut self) {
+        if !self.has_synced {
+            self.outbox.lost();
+            self.bell.ring();
+        }
+    }
+}
+
 impl<C: Coprocessor> Queue<C> {
     pub(crate) fn new() -> Self {
         Self {
-            arrivals: Vec::new(),
+            arrivals: VecDeque::new(),
             lanes: Lanes::new(),
-            batch: Vec::new(),
+            batch: VecDeque::new(),
             freed: Vec::new(),
         }
     }
@@ -139,12 +175,12 @@ impl<C: Coprocessor> Queue<C> {
                 self.lanes.push(lane, bytes, proposal);
             }
             let mut bytes = 0;
-            while self.batch.len() < commands_max && bytes < bytes_max {
+            while self.batch.len() < commands_max.max(1) && bytes < bytes_max.max(1) {
                 let Some(proposal) = self.lanes.pop() else {
                     break;
                 };
                 bytes += proposal.size();
-                self.batch.push(proposal);
+                self.batch.push_back(proposal);
             }
         }
         for proposal in &self.batch {
@@ -157,5 +193,54 @@ impl<C: Coprocessor> Queue<C> {
                 _ => self.freed.push((proposal.lane, one)),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::range::Done;
+    use crate::toy::{Text, Toy};
+    use crate::{Ack, Wire};
+
+    fn arrive(queue: &mut Queue<Toy>, tenant: u64, commands: usize) {
+        for n in 0..commands {
+            let command = Text(format!("+{tenant} {n}"));
+            queue.arrivals.push_back(Proposal {
+                lane: TenantNumber(tenant),
+                bytes: command.encode(),
+                command,
+                ack: Ack::Durable,
+                done: Done::new(Box::new(|_| {})),
+            });
+        }
+    }
+
+    fn of(queue: &Queue<Toy>, tenant: u64) -> usize {
+        let lanes = queue.batch.iter().map(|proposal| proposal.lane);
+        lanes.filter(|lane| lane.0 == tenant).count()
+    }
+
+    #[test]
+    fn a_tenant_that_floods_does_not_keep_others_out_of_the_next_batch() {
+        let mut queue = Queue::new();
+        arrive(&mut queue, 1, 10_000);
+        arrive(&mut queue, 2, 10);
+        queue.build(500, usize::MAX);
+        assert_eq!((of(&queue, 1), of(&queue, 2)), (490, 10));
+        let freed = queue.freed.iter().map(|(_, usage)| usage.items);
+        assert_eq!(freed.sum::<usize>(), 500);
+    }
+
+    #[test]
+    fn what_fits_goes_into_one_batch_in_the_order_of_arrival() {
+        let mut queue = Queue::new();
+        for tenant in [3, 1, 2, 1] {
+            arrive(&mut queue, tenant, 1);
+        }
+        queue.build(500, usize::MAX);
+        let lanes: Vec<_> = queue.batch.iter().map(|one| one.lane.0).collect();
+        assert_eq!(lanes, [3, 1, 2, 1]);
+        assert!(queue.lanes.is_empty());
     }
 }
