@@ -13,7 +13,9 @@
 
 mod delivery;
 mod error;
+mod schema;
 mod session;
+mod store;
 mod will;
 
 pub use delivery::{Delivery, Fetched, Owner, PageLimit, Push, packet_id};
