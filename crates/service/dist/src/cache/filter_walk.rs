@@ -61,23 +61,23 @@ impl<'f> FilterLevels<'f> {
                 // MQTT-4.7.2-1: past all topics that begin with `$`.
                 return skip(from, &[], &[b'$' + 1]);
             }
-            let rest = topic.get(at..).unwrap_or_default();
+            let (path, rest) = topic.split_at(at.min(topic.len()));
             let end = rest.iter().position(|byte| *byte == levels::END);
             let name = &rest[..end.unwrap_or(rest.len())];
             let is_over = name.is_empty();
             match level {
                 Level::Multi => return Step::Matches,
                 // The topic is shorter than the filter; what is below it comes next.
-                Level::Single if is_over => return skip(from, &topic[..at], &[levels::FIRST]),
+                Level::Single if is_over => return skip(from, path, &[levels::FIRST]),
                 Level::Name(wanted) if is_over => {
-                    skip(from, &topic[..at], wanted);
+                    skip(from, path, wanted);
                     from.push(levels::END);
                     return Step::Skip;
                 }
                 Level::Single => retry = Some(at + name.len()),
                 Level::Name(wanted) => match name.cmp(wanted) {
                     std::cmp::Ordering::Less => {
-                        skip(from, &topic[..at], wanted);
+                        skip(from, path, wanted);
                         from.push(levels::END);
                         return Step::Skip;
                     }
@@ -99,7 +99,7 @@ impl<'f> FilterLevels<'f> {
 /// Past everything at and below the level that the deepest `+` took.
 fn next_sibling(topic: &[u8], retry: Option<usize>, from: &mut Vec<u8>) -> Step {
     match retry {
-        Some(end) => skip(from, &topic[..end], &[levels::FIRST]),
+        Some(end) => skip(from, topic.get(..end).unwrap_or(topic), &[levels::FIRST]),
         None => Step::End,
     }
 }
