@@ -33,7 +33,8 @@ pub fn build_shim() -> io::Result<PathBuf> {
             "-O2", "-Wall", "-Wextra", "-shared", "-fPIC", "-o", "lossy.so", "lossy.c",
         ])
         .arg("-pthread")
-        .output()?;
+        .output()
+        .map_err(|error| io::Error::new(error.kind(), format!("running cc: {error}")))?;
     if !output.status.success() {
         let text = String::from_utf8_lossy(&output.stderr);
         return Err(io::Error::other(format!("cc failed: {text}")));

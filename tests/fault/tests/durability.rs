@@ -1,6 +1,6 @@
 //! A store on a disk that forgets what was not synced.
 //!
-//! `FAULT_ROUNDS` and `FAULT_SEED` make the random ones longer and different.
+//! `FAULT_ROUNDS`, `FAULT_BATCHES` and `FAULT_SEED` make the random ones longer and different.
 
 #![allow(clippy::unwrap_used)] // The clippy setting for tests does not reach their own functions.
 
@@ -95,11 +95,12 @@ fn rounds(mode: Mode, seed: u64) {
     let disk = disk(folder.path());
     let mut random = fastrand::Rng::with_seed(seed);
     let mut last = None;
+    let batches = setting("FAULT_BATCHES").unwrap_or(200);
     let mut lost = Lost::default();
     for round in 0..setting("FAULT_ROUNDS").unwrap_or(24) {
         let mut writer = Writer::start(&disk, "fsync");
         let next = last.map_or(0, |last| last + 1);
-        let known = Some(writer.wait_for(next + random.u64(..200)));
+        let known = Some(writer.wait_for(next + random.u64(..batches)));
         let acknowledged = writer.kill(known);
         let now_lost = disk.discard(random.u64(..), mode).unwrap();
         lost.changes += now_lost.changes;

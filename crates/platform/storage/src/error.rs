@@ -57,7 +57,7 @@ pub enum OpenError {
         pid = pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
     )]
     Locked {
-        /// The lock file.
+        /// The folder.
         path: PathBuf,
         /// The process that holds it, where known.
         pid: Option<u32>,

@@ -44,7 +44,10 @@ pub(crate) fn lock(folder: &Path) -> Result<FolderLock, OpenError> {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let pid = read_pid(&mut file);
-            return Err(OpenError::Locked { path, pid });
+            return Err(OpenError::Locked {
+                path: folder.to_owned(),
+                pid,
+            });
         }
         Err(TryLockError::Error(error)) => return Err(io_error(error)),
     }

@@ -1,7 +1,8 @@
 //! An engine with the thread that syncs it.
 //!
 //! Many writes, one sync: while the writer thread waits for the disk, further writes gather, and the
-//! next sync covers all of them. There is no timer; a lone write is synced at once.
+//! next sync covers all of them. A lone write is synced at once; syncs that would follow each other
+//! closer than the sync gap wait for more to gather, because a sync costs as much as dozens of rows.
 
 use std::{
     mem,
@@ -10,6 +11,7 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle, ThreadId},
+    time::Duration,
 };
 
 use crate::{
@@ -96,6 +98,7 @@ impl Store {
             data_dir,
             engine,
             unsynced_bytes_max,
+            sync_gap,
             free_space_floor,
             on_fatal,
         } = config;
@@ -113,6 +116,7 @@ impl Store {
         Self::start(
             shared,
             manifest,
+            sync_gap,
             Some(FloorWatch::new(probe, free_space_floor)),
         )
         .map_err(|error| OpenError::from_io(data_dir, error))
@@ -123,18 +127,19 @@ impl Store {
         let defaults = Config::new("");
         let engine = Box::new(open_memory(keyspaces));
         let shared = Shared::new(engine, defaults.unsynced_bytes_max, defaults.on_fatal);
-        Self::start(shared, Manifest::ephemeral(), None)
+        Self::start(shared, Manifest::ephemeral(), Duration::ZERO, None)
             .expect("a thread starts unless the process is out of them")
     }
 
     fn start(
         shared: Shared,
         manifest: Manifest,
+        sync_gap: Duration,
         floor: Option<FloorWatch>,
     ) -> std::io::Result<Self> {
         let is_disk = floor.is_some();
         let shared = Arc::new(shared);
-        let mut writer = Writer::new(shared.clone(), floor);
+        let mut writer = Writer::new(shared.clone(), sync_gap, floor);
         writer.look_after();
         let thread = thread::Builder::new()
             .name("storage-writer".to_owned())

@@ -9,6 +9,7 @@
 use std::{
     fs::{self, File},
     io,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
@@ -29,15 +30,24 @@ impl JournalSync {
 
     pub(super) fn sync(&self) -> io::Result<()> {
         let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
-        let (number, path) = active_journal(&self.folder)?
-            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no journal file"))?;
-        let file = match active.take() {
-            Some((open, file)) if open == number => file,
-            _ => File::open(path)?,
+        let (number, file) = match active.take() {
+            Some((number, file)) if self.is_newest(number, &file)? => (number, file),
+            _ => {
+                let (number, path) = active_journal(&self.folder)?
+                    .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no journal file"))?;
+                (number, File::open(path)?)
+            }
         };
         file.sync_data()?;
         *active = Some((number, file));
         Ok(())
+    }
+
+    /// Whether no journal came after this one. Journals are removed oldest first, so while this one has
+    /// a name the next one has its own, if there is a next one.
+    fn is_newest(&self, number: u64, file: &File) -> io::Result<bool> {
+        let next = self.folder.join(format!("{}.jnl", number + 1));
+        Ok(!next.try_exists()? && file.metadata()?.nlink() > 0)
     }
 }
 

@@ -90,7 +90,7 @@ fn reluctant(unsynced_max: usize, on_fatal: FatalHandler) -> (Store, Permit) {
     };
     let shared = Shared::new(Box::new(engine), unsynced_max, on_fatal);
     (
-        Store::start(shared, Manifest::ephemeral(), None).unwrap(),
+        Store::start(shared, Manifest::ephemeral(), Duration::ZERO, None).unwrap(),
         permit,
     )
 }
@@ -258,6 +258,29 @@ fn shutdown_syncs_reports_and_then_refuses() {
             .unwrap()
             .is_some()
     );
+}
+
+#[test]
+fn shutdown_does_not_wait_for_the_sync_gap() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = Config {
+        sync_gap: Duration::from_secs(3_600),
+        ..config(folder.path())
+    };
+    let store = Store::open(config, &[ROWS]).unwrap();
+    let (tell, told) = mpsc::channel();
+    for n in 0..2 {
+        let tell = tell.clone();
+        store
+            .write(row(n), Box::new(move || tell.send(n).unwrap()))
+            .unwrap();
+        if n == 0 {
+            assert_eq!(told.recv().unwrap(), 0, "a lone write is synced at once");
+        }
+    }
+    assert!(told.try_recv().is_err());
+    store.shutdown();
+    assert_eq!(told.try_recv().unwrap(), 1);
 }
 
 #[test]

@@ -29,6 +29,8 @@ impl FloorWatch {
 
 pub(super) struct Writer {
     shared: Arc<Shared>,
+    sync_gap: Duration,
+    synced_at: Option<Instant>,
     floor: Option<FloorWatch>,
     looked_at: Option<Instant>,
     /// The emptied list of the last turn, kept for its room.
@@ -44,9 +46,11 @@ struct Turn {
 }
 
 impl Writer {
-    pub(super) fn new(shared: Arc<Shared>, floor: Option<FloorWatch>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, sync_gap: Duration, floor: Option<FloorWatch>) -> Self {
         Self {
             shared,
+            sync_gap,
+            synced_at: None,
             floor,
             looked_at: None,
             spare: Vec::new(),
@@ -65,6 +69,7 @@ impl Writer {
             return false;
         }
         if turn.needs_sync {
+            self.synced_at = Some(Instant::now());
             if let Err(error) = self.shared.engine.sync() {
                 drop(turn.done);
                 self.shared.fail(&format!("a sync failed: {error}"));
@@ -97,6 +102,14 @@ impl Writer {
             queue = waited.unwrap_or_else(PoisonError::into_inner).0;
             queue.writer_sleeps = false;
         }
+        if let Some(left) = self.gap_left() {
+            // Not marked as sleeping: writes that gather meanwhile need not wake anyone.
+            let waited = self
+                .shared
+                .work
+                .wait_timeout_while(queue, left, |_| !is_closed());
+            queue = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
         let needs_sync = !queue.done.is_empty() || queue.wants_sync || is_closed();
         queue.wants_sync = false;
         Turn {
@@ -109,6 +122,13 @@ impl Writer {
             needs_sync,
             is_last: is_closed(),
         }
+    }
+
+    /// Time until the next sync may start, if that is not now.
+    fn gap_left(&self) -> Option<Duration> {
+        let next = self.synced_at? + self.sync_gap;
+        next.checked_duration_since(Instant::now())
+            .filter(|left| !left.is_zero())
     }
 
     /// Measures the free space and asks the engine how it is, unless that was just done.
