@@ -55,6 +55,8 @@ pub struct Config {
     pub tenants: HashMap<TenantName, Settings>,
     /// Development mode: anonymous clients, loopback only.
     pub is_dev: bool,
+    /// `BIFRUST_TEST_NO_FSYNC=1`: nothing is synced. Loses acknowledged messages with the power.
+    pub is_unsynced_for_tests: bool,
 }
 
 /// The transport of a listener.
@@ -116,7 +118,7 @@ pub struct Limits {
     /// Connection shards; one per core if not said.
     pub shards: usize,
     /// Tenants that may come to be.
-    pub max_tenants: usize,
+    pub max_tenants: u64,
     /// Seconds that a connection may take until its CONNECT is complete.
     pub connect_timeout_seconds: u64,
     /// Seconds after which an unanswered publish closes its connection.

@@ -10,6 +10,8 @@ use super::problem::{Place, Problem, Problems};
 use super::values::{Value, Values};
 use super::{Auth, Config, Limits, Listener, Loaded, Log, LogFormat, Sources, Storage, Transport};
 
+/// The switch of the durability test that shows that it would notice lost syncs.
+const UNSYNCED: &str = "BIFRUST_TEST_NO_FSYNC";
 const TCP_PORT: u16 = 1883;
 const WS_PORT: u16 = 8083;
 const API_PORT: u16 = 8091;
@@ -83,9 +85,9 @@ impl Assembly<'_> {
             },
             limits: Limits {
                 shards: size(values.number("limits.shards", cores())).min(64),
-                max_tenants: size(values.number("limits.max_tenants", 100_000)),
+                max_tenants: values.number("limits.max_tenants", 100_000),
                 connect_timeout_seconds: values.number("limits.connect_timeout_seconds", 10),
-                publish_timeout_seconds: values.number("limits.publish_timeout_seconds", 30),
+                publish_timeout_seconds: values.number("limits.publish_timeout_seconds", 10),
                 stop_seconds: values.number("limits.stop_seconds", 10),
             },
             storage: Storage {
@@ -101,6 +103,11 @@ impl Assembly<'_> {
             settings,
             tenants,
             is_dev,
+            is_unsynced_for_tests: self
+                .sources
+                .environment
+                .iter()
+                .any(|(name, value)| name == UNSYNCED && value == "1"),
         };
         self.check_addresses(&config);
         config
