@@ -5,9 +5,11 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bifrust_fault::LossyDisk;
 use tempfile::TempDir;
 
 use crate::client::Client;
@@ -33,6 +35,7 @@ pub struct Builder {
     settings: Vec<(String, String)>,
     is_strict: bool,
     data: Option<PathBuf>,
+    disk: Option<Arc<LossyDisk>>,
 }
 
 impl Builder {
@@ -89,6 +92,14 @@ impl Builder {
     #[must_use]
     pub fn data(mut self, folder: impl Into<PathBuf>) -> Self {
         self.data = Some(folder.into());
+        self
+    }
+
+    /// With its data on a disk that forgets what was not synced.
+    #[must_use]
+    pub fn disk(mut self, disk: Arc<LossyDisk>) -> Self {
+        self.data = Some(disk.data().to_owned());
+        self.disk = Some(disk);
         self
     }
 
@@ -257,6 +268,9 @@ impl Broker {
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a second handle"))
             .stderr(log);
+        if let Some(disk) = &self.builder.disk {
+            disk.attach(&mut command);
+        }
         command.envs(self.builder.env.iter().map(|(name, value)| (name, value)));
         self.child = Some(command.spawn().expect("the broker is started"));
     }

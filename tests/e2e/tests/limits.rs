@@ -70,6 +70,7 @@ fn packets_above_the_limit_are_refused_by_their_announced_length() {
 fn packet_limit_follows_the_setting() {
     let broker = Broker::builder()
         .setting("MaxUserPayloadBytes", 2048)
+        .setting("MaxLastWillBytes", 1024)
         .start();
     let mut client = broker.connect(&Connect::v5("small"));
     assert!(client.connack.has(&Property::MaximumPacketSize(2048)));

@@ -191,6 +191,7 @@ fn bad_frames_end_the_connection_and_nothing_else() {
 fn frames_above_the_packet_limit_end_the_connection() {
     let broker = Broker::builder()
         .setting("MaxUserPayloadBytes", 4096)
+        .setting("MaxLastWillBytes", 1024)
         .start();
     let mut client = open(&broker, Version::V5, "large");
     // Several packets in one frame are fine up to the limit.
