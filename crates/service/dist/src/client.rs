@@ -238,7 +238,7 @@ impl Dist {
     }
 
     /// Matches and hands over to both deliverers, for publishers that are no connection shard. `done`
-    /// gets the worst of their answers.
+    /// gets the worst of their answers. Whoever needs an order waits for it before the next call.
     pub fn publish(&self, publication: Arc<Publication>, done: Then<Result<(), PublishError>>) {
         let dist = self.clone();
         let tenant = publication.tenant.number;

@@ -207,6 +207,41 @@ fn invalidation_looks_only_at_branches_that_can_match() {
     assert_eq!(cache.usage(), (0, 0, 0));
 }
 
+#[test]
+fn racing_reads_changes_and_evictions_keep_the_invariants() {
+    let cache = cache(20, usize::MAX);
+    let held = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for thread in 0..4usize {
+            let (cache, held) = (&cache, &held);
+            scope.spawn(move || {
+                let answers = Answers::default();
+                for round in 0..2_000 {
+                    let tenant = TenantNumber(round as u64 % 3);
+                    let topic = format!("a/{}", (round * 7 + thread) % 40);
+                    if begin(cache, tenant, &topic, &answers) {
+                        while let Next::Read = cache.finish(tenant, &topic, Ok(matched(1))) {}
+                    }
+                    if round % 50 == thread {
+                        cache.invalidate(tenant, &filter("a/+"));
+                    }
+                }
+                let answers = std::mem::take(&mut *answers.lock().unwrap());
+                held.lock().unwrap().extend(answers.into_iter().flatten());
+            });
+        }
+    });
+    let (entries, _, indexed) = cache.usage();
+    assert_eq!(entries, indexed);
+    assert!(entries <= 20);
+    // What is not stale is in the cache, so nobody holds a fresh match that a change would not reach.
+    let mut fresh: Vec<_> = held.into_inner().unwrap();
+    fresh.retain(|matched| !matched.is_stale());
+    fresh.sort_by_key(Arc::as_ptr);
+    fresh.dedup_by(|a, b| Arc::ptr_eq(a, b));
+    assert!(fresh.len() <= entries, "{} {entries}", fresh.len());
+}
+
 fn names() -> impl Strategy<Value = String> {
     prop::collection::vec("[ab!]{0,2}|\\$s|\u{1}", 1..=4)
         .prop_map(|levels| levels.join("/"))
