@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use bifrust_dist::{Deliverer, MatchError, Matched, Publication, PublishError, RouteError};
-use bifrust_inbox::{Delivery, Fetched, InboundId, InboxError, Opened, Owner, Subscribed};
+use bifrust_inbox::{Delivery, Fetched, InboundId, InboxError, Opened, Owner, Push, Subscribed};
 use bifrust_model::Tenant;
 use bifrust_plugin_api::{Access, AuthAnswer};
 use bifrust_registry::RegistryError;
@@ -57,16 +57,16 @@ pub(crate) enum Mail {
     Completed {
         to: Seat,
         what: Completion,
+        /// Bytes that are no longer on their way to a durable store.
+        bytes: usize,
     },
     /// A route was added or removed.
     Routed {
         filter: usize,
         result: Result<(), RouteError>,
     },
-    /// Bytes handed to durable stores have arrived there.
-    Stored {
-        bytes: usize,
-    },
+    /// Wakes the shard, no more.
+    Nothing,
     /// Close everything, at the latest at this moment.
     Stop {
         deadline: Instant,
@@ -89,6 +89,8 @@ pub(crate) enum Completion {
     Matched(u64, Result<Arc<Matched>, MatchError>),
     /// The number is the token of the waiting acknowledgement.
     Delivered(u64, Result<(), PublishError>),
+    /// A QoS 0 publish reached its durable receivers or not.
+    DeliveredUnasked(Result<(), PublishError>),
     Released(u64, u16, Result<(), InboxError>),
     Subscribed(Result<Vec<Subscribed>, InboxError>),
     Unsubscribed(Result<Vec<bool>, InboxError>),
@@ -185,6 +187,23 @@ impl Mailboxes {
         }
     }
 
+    /// Hands over several at once.
+    pub(crate) fn post_all(&self, shard: usize, mails: &mut Vec<Mail>) {
+        if mails.is_empty() {
+            return;
+        }
+        let mut inner = self.boxes[shard].lock();
+        if inner.is_closed {
+            return;
+        }
+        inner.mails.append(mails);
+        let waker = inner.waker.take();
+        drop(inner);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
     /// Hands over publishes in one go. True if the mailbox is crowded and `from` should wait.
     pub(crate) fn post_publishes(&self, shard: usize, from: usize, mails: &mut Vec<Mail>) -> bool {
         let Some(mailbox) = self.boxes.get(shard) else {
@@ -273,6 +292,22 @@ impl Owner for Mailboxes {
             deliveries,
         };
         self.post(usize::from(to.shard), mail);
+    }
+
+    fn push_all(&self, pushes: Vec<Push>) {
+        let mut by_shard: Vec<Vec<Mail>> = self.boxes.iter().map(|_| Vec::new()).collect();
+        for push in pushes {
+            if let Some(mails) = by_shard.get_mut(usize::from(push.to.shard)) {
+                mails.push(Mail::Push {
+                    to: seat(push.to),
+                    epoch: push.epoch,
+                    deliveries: push.deliveries,
+                });
+            }
+        }
+        for (shard, mut mails) in by_shard.into_iter().enumerate() {
+            self.post_all(shard, &mut mails);
+        }
     }
 }
 

@@ -1,0 +1,379 @@
+//! How connections end: the peer is told, the session's owners are told, the slot is freed.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use bifrust_inbox::{Cause, Detach, InboxError, SessionRef};
+use bifrust_model::{EventKind, SessionKey, Tenant};
+use bifrust_mqtt_codec::{Disconnect, Packet, ReasonCode};
+use bytes::BytesMut;
+
+use super::{Pauses, Phase, protocol_error};
+use crate::mailbox::{Completion, Seat};
+use crate::session::Session;
+use crate::shard::Shard;
+use crate::shard::timer::Timer;
+
+/// How long a peer has to read the last bytes.
+const LINGER_MS: u64 = 2000;
+/// How long until a refused detach is tried again.
+const DETACH_RETRY_MS: u64 = 500;
+
+/// Why and how a connection ends.
+#[derive(Clone, Debug)]
+pub(crate) struct Ending {
+    pub(crate) event: EventKind,
+    /// What a v5 client is told; v3 clients are just closed.
+    pub(crate) reason: Option<ReasonCode>,
+    pub(crate) cause: Cause,
+    /// A session expiry that DISCONNECT set.
+    expiry_seconds: Option<u32>,
+    /// The peer is not there to read anything.
+    is_gone: bool,
+    pub(crate) detail: Cow<'static, str>,
+}
+
+impl Ending {
+    pub(crate) fn of(
+        event: EventKind,
+        reason: ReasonCode,
+        detail: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self {
+            event,
+            reason: Some(reason),
+            cause: Cause::Lost,
+            expiry_seconds: None,
+            is_gone: false,
+            detail: detail.into(),
+        }
+    }
+
+    pub(crate) fn violation(reason: ReasonCode, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::of(EventKind::ProtocolViolation, reason, detail)
+    }
+
+    pub(crate) fn bad_packet(reason: ReasonCode, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::of(EventKind::BadPacket, reason, detail)
+    }
+
+    /// The network or the peer is gone.
+    pub(crate) fn lost(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            reason: None,
+            is_gone: true,
+            ..Self::of(EventKind::ClientChannelError, ReasonCode::SUCCESS, detail)
+        }
+    }
+
+    /// Closed without a word.
+    pub(crate) fn silent(event: EventKind, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            reason: None,
+            ..Self::of(event, ReasonCode::SUCCESS, detail)
+        }
+    }
+
+    pub(crate) fn taken_over() -> Self {
+        Self {
+            cause: Cause::TakenOver,
+            ..Self::of(
+                EventKind::Kicked,
+                ReasonCode::SESSION_TAKEN_OVER,
+                "taken over",
+            )
+        }
+    }
+
+    pub(crate) fn stopping() -> Self {
+        Self {
+            cause: Cause::ServerStopping,
+            ..Self::of(
+                EventKind::ByServer,
+                ReasonCode::SERVER_SHUTTING_DOWN,
+                "stopping",
+            )
+        }
+    }
+
+    /// The client said goodbye.
+    fn by_client(cause: Cause, expiry_seconds: Option<u32>) -> Self {
+        Self {
+            cause,
+            expiry_seconds,
+            is_gone: true,
+            ..Self::silent(EventKind::ByClient, "DISCONNECT")
+        }
+    }
+}
+
+/// What is left to do for a connection that has ended.
+#[derive(Default)]
+pub(crate) struct Closing {
+    /// The session that is released once its inbox knows.
+    pub(crate) release: Option<SessionKey>,
+    /// An answer of the inbox service is awaited: its CONNECT was still under way.
+    pub(crate) is_attaching: bool,
+    /// The session that is released or detached once that answer is there.
+    pub(crate) attaching: Option<(SessionKey, Arc<Tenant>)>,
+    detach: Option<(SessionRef, Detach)>,
+    has_said_all: bool,
+}
+
+impl Shard {
+    pub(super) fn handle_disconnect(
+        &mut self,
+        seat: Seat,
+        disconnect: &Disconnect,
+    ) -> Result<(), Ending> {
+        let Some(session) = self.session(seat) else {
+            return Ok(());
+        };
+        let asked = disconnect
+            .properties
+            .as_ref()
+            .and_then(|properties| properties.session_expiry);
+        if asked.is_some_and(|seconds| seconds > 0) && session.expiry_seconds == 0 {
+            // MQTT-3.14.2-2.
+            return Err(protocol_error("DISCONNECT prolongs a session of expiry 0"));
+        }
+        let settings = session.tenant.settings.load();
+        let expiry = asked.map(|seconds| settings.clamp_session_expiry(seconds));
+        drop(settings);
+        // MQTT-3.14.4-3: only 0x00 drops the will.
+        let cause = match disconnect.reason {
+            ReasonCode::NORMAL_DISCONNECTION => Cause::Normal,
+            _ => Cause::WithWill,
+        };
+        self.end(seat, Ending::by_client(cause, expiry));
+        Ok(())
+    }
+
+    /// Ends a connection. What it had to say to the peer and to services is said; the slot is
+    /// freed when all have heard.
+    pub(crate) fn end(&mut self, seat: Seat, ending: Ending) {
+        let Some(connection) = self.connection(seat) else {
+            return;
+        };
+        if matches!(connection.phase, Phase::Closing(_)) {
+            return;
+        }
+        let closing = Phase::Closing(Box::default());
+        let phase = std::mem::replace(&mut connection.phase, closing);
+        connection.tail = BytesMut::new();
+        connection.is_held = false;
+        connection.pauses = Pauses::default();
+        tracing::debug!(
+            peer = ?connection.transport.as_ref().map(|transport| transport.peer),
+            event = %ending.event, detail = %ending.detail, "connection ends"
+        );
+        match phase {
+            Phase::Serving(session) => self.end_session(seat, *session, &ending),
+            Phase::Connecting(connecting) => self.abort_connect(seat, *connecting, &ending),
+            Phase::Fresh => self.emit_stranger(seat, &ending),
+            Phase::Closing(_) => {}
+        }
+        self.say_goodbye(seat, &ending);
+        self.free_if_done(seat);
+    }
+
+    fn end_session(&mut self, seat: Seat, session: Session, ending: &Ending) {
+        self.emit_client(&session.client, ending.event, |event| {
+            let event = event.detail(ending.detail.clone());
+            match ending.reason {
+                Some(reason) => event.reason(super::publish::reason_byte(reason)),
+                None => event,
+            }
+        });
+        let expiry = ending.expiry_seconds.unwrap_or(session.expiry_seconds);
+        if expiry == 0 {
+            self.emit_client(&session.client, EventKind::MqttSessionStop, |event| event);
+        }
+        for (filter, _) in &session.subscriptions {
+            let removed = self
+                .subscriptions
+                .remove(seat.slot, session.tenant.number, filter);
+            if let Some((at, step)) = removed {
+                self.step_route(at, step);
+            }
+        }
+        if ending.reason.is_some() && !ending.is_gone {
+            self.write_disconnect(seat, &session, ending);
+        }
+        let key = session.key();
+        if !session.has_rows {
+            self.release(seat, &key);
+            return;
+        }
+        let detach = Detach {
+            cause: ending.cause,
+            expiry_seconds: ending.expiry_seconds,
+            sent_before: session
+                .durable
+                .as_ref()
+                .map_or(0, |durable| durable.sent_before()),
+            routed: session.inbound.routed_ids(),
+        };
+        self.detach(seat, key, session.reference(), detach);
+    }
+
+    fn write_disconnect(&mut self, seat: Seat, session: &Session, ending: &Ending) {
+        let Some(reason) = ending.reason else {
+            return;
+        };
+        let is_v5 = self
+            .connection(seat)
+            .is_some_and(|connection| connection.is_v5());
+        let packet = Packet::Disconnect(Disconnect::with_reason(reason));
+        // Four bytes at most; a client that takes no packet of four bytes is told nothing.
+        if is_v5 && session.client_packet_max >= 4 {
+            self.send_packet(seat, &packet);
+        }
+    }
+
+    /// Tells the inbox service that the connection has left its session.
+    pub(super) fn detach(
+        &mut self,
+        seat: Seat,
+        key: SessionKey,
+        session: SessionRef,
+        detach: Detach,
+    ) {
+        let inbox = self.edge.services.inbox.clone();
+        let done = self.reply(seat, Completion::Detached);
+        if let Some(closing) = self.closing(seat) {
+            closing.release = Some(key);
+            closing.detach = Some((session.clone(), detach.clone()));
+        }
+        inbox.detach(&session, detach, done);
+    }
+
+    pub(crate) fn detached(&mut self, seat: Seat, result: Result<(), InboxError>) {
+        let is_over = matches!(
+            result,
+            Ok(()) | Err(InboxError::Fenced | InboxError::OtherUser)
+        ) || self.is_stopping;
+        let Some(closing) = self.closing(seat) else {
+            return;
+        };
+        if !is_over {
+            let due = self.now_ms + DETACH_RETRY_MS;
+            self.wheel.arm(due, seat, Timer::Retry);
+            return;
+        }
+        closing.detach = None;
+        if let Some(key) = closing.release.take() {
+            self.release(seat, &key);
+        }
+        self.free_if_done(seat);
+    }
+
+    /// A detach that was refused is tried again.
+    pub(crate) fn retry_detach(&mut self, seat: Seat) {
+        let inbox = self.edge.services.inbox.clone();
+        let done = self.reply(seat, Completion::Detached);
+        if let Some((session, detach)) = self.closing(seat).and_then(|c| c.detach.clone()) {
+            inbox.detach(&session, detach, done);
+        }
+    }
+
+    /// The next owner of the session may come.
+    pub(super) fn release(&mut self, seat: Seat, key: &SessionKey) {
+        let me = self.reference(seat);
+        self.edge.services.dict.release(key, me);
+    }
+
+    /// Writes what is left; then the peer is left, or given time to read it.
+    fn say_goodbye(&mut self, seat: Seat, ending: &Ending) {
+        self.flush_connection(seat.slot);
+        if ending.is_gone {
+            self.leave_socket(seat);
+            return;
+        }
+        let due = self.now_ms + LINGER_MS;
+        self.wheel.arm(due, seat, Timer::Linger);
+        if let Some(connection) = self.connection(seat) {
+            connection.wake();
+        }
+    }
+
+    /// All is written: the peer sees the end, and its own end is awaited, so that the system does
+    /// not throw away what the peer has not read yet.
+    pub(crate) fn say_no_more(&mut self, slot: u32) {
+        let Some(seat) = self.seat(slot) else {
+            return;
+        };
+        let Some(closing) = self.closing(seat) else {
+            return;
+        };
+        if std::mem::replace(&mut closing.has_said_all, true) {
+            return;
+        }
+        let Some(connection) = self.connection(seat) else {
+            return;
+        };
+        if let Some(transport) = &mut connection.transport {
+            transport.close_carrier();
+            if transport.unwritten() > 0 {
+                // Best effort: a peer that does not take even that is left at the linger's end.
+                let _ = transport.write(&mut connection.out);
+            }
+            transport.shutdown();
+        }
+    }
+
+    /// Drops the socket.
+    pub(crate) fn leave_socket(&mut self, seat: Seat) {
+        let Some(connection) = self.connection(seat) else {
+            return;
+        };
+        if let Phase::Closing(_) = connection.phase {
+            connection.transport = None;
+            connection.out = crate::transport::Out::default();
+            self.free_if_done(seat);
+        }
+    }
+
+    fn closing(&mut self, seat: Seat) -> Option<&mut Closing> {
+        match &mut self.connection(seat)?.phase {
+            Phase::Closing(closing) => Some(closing),
+            _ => None,
+        }
+    }
+
+    /// Frees the slot once the socket is gone and every service has answered.
+    pub(super) fn free_if_done(&mut self, seat: Seat) {
+        let Some(connection) = self.connection(seat) else {
+            return;
+        };
+        let Phase::Closing(closing) = &connection.phase else {
+            return;
+        };
+        let is_busy = closing.release.is_some() || closing.is_attaching;
+        if is_busy || connection.transport.is_some() {
+            return;
+        }
+        connection.wake();
+        let listener = usize::from(connection.listener);
+        self.remove_connection(seat);
+        self.edge.leave(listener);
+    }
+
+    /// Ends those that could not be ended while others were being served.
+    pub(crate) fn end_doomed(&mut self) {
+        while let Some((seat, ending)) = self.doomed.pop() {
+            self.end(seat, ending);
+        }
+    }
+
+    /// Ends a connection as soon as whatever runs now is through.
+    pub(crate) fn doom(&mut self, seat: Seat, ending: Ending) {
+        if let Some(session) = self.session(seat) {
+            if std::mem::replace(&mut session.is_doomed, true) {
+                return;
+            }
+        }
+        self.doomed.push((seat, ending));
+        self.wake_flusher();
+    }
+}

@@ -1,0 +1,131 @@
+//! What a shard counts. Numbers gather in the shard and reach the shared meters at each tick, so
+//! that shards do not share cache lines per message.
+
+use bifrust_model::Qos;
+use bifrust_plugin_api::{Counter, Gauge, Meter, Meters};
+
+/// Why a message did not reach a live receiver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Drop {
+    /// The receiver's queue is full.
+    Full,
+    /// The message's life ended.
+    Expired,
+    /// Larger than the client takes.
+    Oversize,
+    /// It could not be handed to durable receivers.
+    Undelivered,
+    /// Not allowed, or not valid.
+    Refused,
+}
+
+const DROPS: [(Drop, &str); 5] = [
+    (Drop::Full, "full"),
+    (Drop::Expired, "expired"),
+    (Drop::Oversize, "oversize"),
+    (Drop::Undelivered, "undelivered"),
+    (Drop::Refused, "refused"),
+];
+
+/// A number that gathers here until [`Tally::publish`].
+struct Tally {
+    gathered: u64,
+    counter: Counter,
+}
+
+impl Tally {
+    fn new(counter: Counter) -> Self {
+        Self {
+            gathered: 0,
+            counter,
+        }
+    }
+
+    fn publish(&mut self) {
+        if self.gathered != 0 {
+            self.counter.add(std::mem::take(&mut self.gathered));
+        }
+    }
+}
+
+/// The numbers of one shard.
+pub(crate) struct Metrics {
+    connections: Gauge,
+    received: [Tally; 3],
+    sent: [Tally; 3],
+    bytes_received: Tally,
+    bytes_sent: Tally,
+    dropped: [Tally; DROPS.len()],
+}
+
+impl Metrics {
+    pub(crate) fn new(meters: &dyn Meters) -> Self {
+        let counter = |name, help| Tally::new(meters.counter(Meter::new(name, help)));
+        let by_qos = |name, help| {
+            [0, 1, 2].map(|qos: u8| {
+                let meter = Meter::new(name, help).label("qos", qos.to_string());
+                Tally::new(meters.counter(meter))
+            })
+        };
+        Self {
+            connections: meters.gauge(Meter::new(
+                "bifrust_connections",
+                "Network connections that are open.",
+            )),
+            received: by_qos(
+                "bifrust_messages_received",
+                "PUBLISH packets received from clients.",
+            ),
+            sent: by_qos("bifrust_messages_sent", "PUBLISH packets sent to clients."),
+            bytes_received: counter("bifrust_bytes_received", "Bytes received from clients."),
+            bytes_sent: counter("bifrust_bytes_sent", "Bytes sent to clients."),
+            dropped: DROPS.map(|(_, reason)| {
+                let meter = Meter::new(
+                    "bifrust_messages_dropped",
+                    "Messages that did not reach a receiver.",
+                );
+                Tally::new(meters.counter(meter.label("reason", reason)))
+            }),
+        }
+    }
+
+    pub(crate) fn connections(&self, by: i64) {
+        self.connections.add(by);
+    }
+
+    #[inline]
+    pub(crate) fn received(&mut self, qos: Qos) {
+        self.received[usize::from(qos.level())].gathered += 1;
+    }
+
+    #[inline]
+    pub(crate) fn sent(&mut self, qos: Qos) {
+        self.sent[usize::from(qos.level())].gathered += 1;
+    }
+
+    pub(crate) fn bytes_received(&mut self, n: usize) {
+        self.bytes_received.gathered += n as u64;
+    }
+
+    pub(crate) fn bytes_sent(&mut self, n: usize) {
+        self.bytes_sent.gathered += n as u64;
+    }
+
+    pub(crate) fn dropped(&mut self, reason: Drop) {
+        if let Some(at) = DROPS.iter().position(|(drop, _)| *drop == reason) {
+            self.dropped[at].gathered += 1;
+        }
+    }
+
+    /// Passes on what has gathered.
+    pub(crate) fn publish(&mut self) {
+        for tally in self.received.iter_mut().chain(&mut self.sent) {
+            tally.publish();
+        }
+        for tally in &mut self.dropped {
+            tally.publish();
+        }
+        self.bytes_received.publish();
+        self.bytes_sent.publish();
+    }
+}

@@ -1,0 +1,136 @@
+//! A session while its client is connected: protocol state, without sockets and clocks.
+
+pub(crate) mod acks;
+pub(crate) mod durable;
+pub(crate) mod inbound;
+pub(crate) mod queue;
+pub(crate) mod window;
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bifrust_dist::Matched;
+use bifrust_inbox::SessionRef;
+use bifrust_model::{ClientInfo, SessionKey, SubscriptionOptions, Tenant, Topic, TopicFilter};
+
+use crate::connection::subscribe::FilterRequest;
+use crate::retained::Scans;
+use crate::subscriptions::LocalMatch;
+use acks::Acks;
+use durable::Durable;
+use inbound::Inbound;
+use queue::Queue;
+use window::Window;
+
+/// Everything about one connected session.
+pub(crate) struct Session {
+    pub(crate) tenant: Arc<Tenant>,
+    pub(crate) client: Arc<ClientInfo>,
+    pub(crate) epoch: u64,
+    /// Seconds it outlives its connection.
+    pub(crate) expiry_seconds: u32,
+    /// Whether the inbox service has to hear of its end.
+    pub(crate) has_rows: bool,
+    /// Bytes of the largest packet the client takes.
+    pub(crate) client_packet_max: u32,
+
+    /// Sorted by filter; a persistent session's are in the inbox service.
+    pub(crate) subscriptions: Vec<(TopicFilter, SubscriptionOptions)>,
+    /// The SUBSCRIBE or UNSUBSCRIBE that is being answered; one at a time.
+    pub(crate) filter_request: Option<Box<FilterRequest>>,
+    /// Retained messages on their way.
+    pub(crate) scans: Option<Box<Scans>>,
+
+    /// Messages to the client that wait.
+    pub(crate) queue: Queue,
+    /// Messages to the client that are out.
+    pub(crate) window: Window,
+    /// The next number of a transient session's message.
+    pub(crate) next_seq: u64,
+    pub(crate) durable: Option<Box<Durable>>,
+
+    /// Answers to the client that wait.
+    pub(crate) acks: Acks,
+    /// Publishes of the client.
+    pub(crate) inbound: Inbound,
+    /// What is known of the topic published to last.
+    pub(crate) memo: Option<Box<Memo>>,
+    /// An overflow is about to end it.
+    pub(crate) is_doomed: bool,
+}
+
+/// Answers kept for the topic published to last.
+pub(crate) struct Memo {
+    pub(crate) topic: Topic,
+    /// Version of the permission answers, and a bit per (QoS, RETAIN) that is allowed.
+    pub(crate) access: (u64, u8),
+    pub(crate) matched: Option<Arc<Matched>>,
+    pub(crate) local: Option<Rc<LocalMatch>>,
+}
+
+impl Session {
+    pub(crate) fn key(&self) -> SessionKey {
+        SessionKey {
+            tenant: self.tenant.number,
+            client: self.client.client.clone(),
+        }
+    }
+
+    pub(crate) fn reference(&self) -> SessionRef {
+        SessionRef {
+            tenant: self.tenant.clone(),
+            client: self.client.client.clone(),
+            epoch: self.epoch,
+        }
+    }
+
+    /// Adds a subscription of a transient session. False if the session may have no more.
+    pub(crate) fn add_subscription(
+        &mut self,
+        filter: &TopicFilter,
+        options: SubscriptionOptions,
+        max: usize,
+    ) -> Option<Added> {
+        match self
+            .subscriptions
+            .binary_search_by(|(held, _)| held.cmp(filter))
+        {
+            Ok(at) => {
+                self.subscriptions[at].1 = options;
+                Some(Added::Replaced)
+            }
+            Err(_) if self.subscriptions.len() >= max => None,
+            Err(at) => {
+                self.subscriptions.insert(at, (filter.clone(), options));
+                Some(Added::New)
+            }
+        }
+    }
+
+    /// Takes a subscription of a transient session away. False if there was none.
+    pub(crate) fn remove_subscription(&mut self, filter: &TopicFilter) -> bool {
+        match self
+            .subscriptions
+            .binary_search_by(|(held, _)| held.cmp(filter))
+        {
+            Ok(at) => {
+                self.subscriptions.remove(at);
+                true
+            }
+            Err(_) => false,
+        }
+    }
+}
+
+/// How a subscription was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Added {
+    New,
+    Replaced,
+}
+
+/// Empties a queue and gives its memory back.
+pub(crate) fn clear<T>(queue: &mut VecDeque<T>) {
+    *queue = VecDeque::new();
+}

@@ -1,0 +1,522 @@
+//! A connection shard: one thread, one event loop, and everything its connections own.
+
+pub(crate) mod deliver;
+mod durable;
+mod flush;
+mod route;
+pub(crate) mod timer;
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+
+use bifrust_model::{ClientInfo, Event, EventKind};
+use bifrust_plugin_api::Later;
+use bifrust_session_dict::ConnectionRef;
+use bytes::BytesMut;
+use slab::Slab;
+use tokio::net::TcpStream;
+use tokio::task::LocalSet;
+
+use crate::connection::{Connection, Ending, Pause, Phase, Task};
+use crate::mailbox::{Arrival, Completion, Mail, Seat, Then};
+use crate::metrics::Metrics;
+use crate::server::Edge;
+use crate::session::Session;
+use crate::subscriptions::Subscriptions;
+use crate::transport::Transport;
+use timer::{STEP_MS, Timer, Wheel};
+
+/// Bytes read at once; shared by all connections of the shard.
+pub(crate) const READ_BUFFER: usize = 64 << 10;
+
+/// Everything one shard owns. Borrowed once per turn, never across an await.
+pub(crate) struct Shard {
+    pub(crate) id: u16,
+    pub(crate) edge: Arc<Edge>,
+    /// Boxed: slots are many, and moving them would cost with each growth.
+    pub(crate) connections: Slab<Box<Connection>>,
+    next_generation: u32,
+    pub(crate) subscriptions: Subscriptions,
+    pub(crate) metrics: Metrics,
+    pub(crate) wheel: Wheel,
+    pub(crate) read_buffer: Vec<u8>,
+    /// Empty buffers to encode into.
+    pub(crate) buffers: Vec<BytesMut>,
+    /// Connections with something new to write.
+    pub(crate) dirty: Vec<u32>,
+    /// Connections that end as soon as the present work is through.
+    pub(crate) doomed: Vec<(Seat, Ending)>,
+    /// Publishes for the other shards.
+    outgoing: Vec<Vec<Mail>>,
+    /// Publishers that wait for durable stores or other shards.
+    waiting_for_stores: Vec<Seat>,
+    /// Bytes on their way to durable stores.
+    store_bytes: usize,
+    flusher: Option<Waker>,
+    started: Instant,
+    /// Milliseconds since the shard began, as of this turn.
+    pub(crate) now_ms: u64,
+    pub(crate) is_stopping: bool,
+}
+
+/// Runs a shard until it is stopped.
+pub(crate) fn run(id: usize, edge: &Arc<Edge>, runtime: &tokio::runtime::Runtime) {
+    let shard = Rc::new(RefCell::new(Shard::new(id, edge.clone())));
+    let local = LocalSet::new();
+    local.spawn_local(flush_when_asked(shard.clone()));
+    local.spawn_local(tick(shard.clone()));
+    local.block_on(runtime, take_mail(shard.clone()));
+    edge.mailboxes.close(id);
+    shard.borrow_mut().metrics.publish();
+}
+
+/// Runs at the end of the queue of ready tasks, so that all of them share one flush.
+async fn flush_when_asked(shard: Rc<RefCell<Shard>>) {
+    poll_fn(|context| {
+        let mut shard = shard.borrow_mut();
+        match &mut shard.flusher {
+            Some(waker) => waker.clone_from(context.waker()),
+            None => shard.flusher = Some(context.waker().clone()),
+        }
+        shard.flush();
+        Poll::Pending
+    })
+    .await
+}
+
+async fn tick(shard: Rc<RefCell<Shard>>) {
+    let mut interval = tokio::time::interval(Duration::from_millis(STEP_MS));
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        shard.borrow_mut().tick();
+    }
+}
+
+/// Takes mail until the shard has stopped.
+async fn take_mail(shard: Rc<RefCell<Shard>>) {
+    let (id, edge) = {
+        let shard = shard.borrow();
+        (usize::from(shard.id), shard.edge.clone())
+    };
+    let mut mails = Vec::new();
+    let mut stop_at: Option<tokio::time::Instant> = None;
+    loop {
+        let taken = poll_fn(|context| edge.mailboxes.poll_take(id, context, &mut mails));
+        match stop_at {
+            None => taken.await,
+            Some(deadline) => {
+                if tokio::time::timeout_at(deadline, taken).await.is_err() {
+                    return;
+                }
+            }
+        }
+        shard.borrow_mut().refresh_clock();
+        for mail in mails.drain(..) {
+            match mail {
+                Mail::Arrived(arrival) => arrive(&shard, arrival),
+                Mail::Stop { deadline } => {
+                    stop_at = Some(deadline.into());
+                    shard.borrow_mut().stop_all();
+                }
+                mail => shard.borrow_mut().handle_mail(mail),
+            }
+        }
+        let mut shard = shard.borrow_mut();
+        shard.end_doomed();
+        shard.resume_publishers();
+        shard.wake_flusher();
+        if shard.is_stopping && shard.connections.is_empty() {
+            return;
+        }
+    }
+}
+
+fn arrive(shared: &Rc<RefCell<Shard>>, arrival: Arrival) {
+    let Arrival {
+        stream,
+        peer,
+        listener,
+    } = arrival;
+    let mut shard = shared.borrow_mut();
+    let kind = match shard.edge.config.listeners.get(listener) {
+        Some(listener) if !shard.is_stopping => listener.kind,
+        _ => return shard.turn_away(listener),
+    };
+    match TcpStream::from_std(stream) {
+        Ok(stream) => {
+            let transport = Transport::new(kind, stream, peer);
+            let seat = shard.admit(listener, transport);
+            let task = Task {
+                shard: shared.clone(),
+                seat,
+            };
+            tokio::task::spawn_local(task);
+        }
+        Err(error) => {
+            tracing::debug!(%peer, %error, "connection lost before it was served");
+            shard.turn_away(listener);
+        }
+    }
+}
+
+impl Shard {
+    fn new(id: usize, edge: Arc<Edge>) -> Self {
+        let metrics = Metrics::new(&*edge.services.meters);
+        let shards = edge.mailboxes.shards();
+        Self {
+            id: u16::try_from(id).unwrap_or(u16::MAX),
+            edge,
+            connections: Slab::new(),
+            next_generation: 0,
+            subscriptions: Subscriptions::default(),
+            metrics,
+            wheel: Wheel::new(),
+            read_buffer: vec![0; READ_BUFFER],
+            buffers: Vec::new(),
+            dirty: Vec::new(),
+            doomed: Vec::new(),
+            outgoing: (0..shards).map(|_| Vec::new()).collect(),
+            waiting_for_stores: Vec::new(),
+            store_bytes: 0,
+            flusher: None,
+            started: Instant::now(),
+            now_ms: 0,
+            is_stopping: false,
+        }
+    }
+
+    pub(crate) fn refresh_clock(&mut self) {
+        self.now_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    }
+
+    fn admit(&mut self, listener: usize, transport: Transport) -> Seat {
+        self.next_generation = self.next_generation.wrapping_add(1);
+        let generation = self.next_generation;
+        let packet_max = self.edge.config.max_connect_bytes;
+        let connection = Connection::new(generation, listener, transport, packet_max, self.now_ms);
+        let slot = self.connections.insert(Box::new(connection));
+        let seat = Seat {
+            slot: u32::try_from(slot).unwrap_or(u32::MAX),
+            generation,
+        };
+        self.metrics.connections(1);
+        let timeout = self.edge.config.connect_timeout.as_millis();
+        let due = self.now_ms + u64::try_from(timeout).unwrap_or(u64::MAX);
+        self.wheel.arm(due, seat, Timer::Connect);
+        seat
+    }
+
+    /// A connection that is not served after all.
+    fn turn_away(&mut self, listener: usize) {
+        let edge = &self.edge;
+        edge.mailboxes.count_connections(usize::from(self.id), -1);
+        edge.leave(listener);
+    }
+
+    pub(crate) fn remove_connection(&mut self, seat: Seat) {
+        if self.connection(seat).is_none() {
+            return;
+        }
+        self.connections.remove(seat.slot as usize);
+        self.metrics.connections(-1);
+        let mailboxes = &self.edge.mailboxes;
+        mailboxes.count_connections(usize::from(self.id), -1);
+        if self.is_stopping && self.connections.is_empty() {
+            // Ends the wait for mail.
+            mailboxes.post(usize::from(self.id), Mail::Nothing);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn connection(&mut self, seat: Seat) -> Option<&mut Connection> {
+        self.connections
+            .get_mut(seat.slot as usize)
+            .filter(|connection| connection.generation == seat.generation)
+            .map(|connection| &mut **connection)
+    }
+
+    #[inline]
+    pub(crate) fn session(&mut self, seat: Seat) -> Option<&mut Session> {
+        self.connection(seat)?.session()
+    }
+
+    #[inline]
+    pub(crate) fn session_at(&mut self, slot: u32) -> Option<&mut Session> {
+        self.connections.get_mut(slot as usize)?.session()
+    }
+
+    pub(crate) fn seat(&self, slot: u32) -> Option<Seat> {
+        let connection = self.connections.get(slot as usize)?;
+        Some(Seat {
+            slot,
+            generation: connection.generation,
+        })
+    }
+
+    /// A connection as the services know it.
+    pub(crate) fn reference(&self, seat: Seat) -> ConnectionRef {
+        ConnectionRef {
+            node: self.edge.services.node,
+            shard: self.id,
+            slot: seat.slot,
+            generation: seat.generation,
+        }
+    }
+
+    pub(crate) fn pause(&mut self, seat: Seat, pause: Pause) {
+        let now_ms = self.now_ms;
+        if let Some(connection) = self.connection(seat) {
+            connection.pause(pause, now_ms);
+        }
+        if pause == Pause::Unknown {
+            self.watch_answers(seat);
+        }
+    }
+
+    pub(crate) fn resume(&mut self, seat: Seat, pause: Pause) {
+        let now_ms = self.now_ms;
+        if let Some(connection) = self.connection(seat) {
+            connection.resume(pause, now_ms);
+        }
+    }
+
+    /// A completion that comes back to this connection by mail.
+    pub(crate) fn reply<T: Send + 'static>(
+        &self,
+        to: Seat,
+        wrap: impl FnOnce(T) -> Completion + Send + 'static,
+    ) -> Then<T> {
+        self.reply_with(to, 0, wrap)
+    }
+
+    /// As [`reply`](Self::reply), for bytes that are on their way to a durable store until then.
+    pub(crate) fn store_reply<T: Send + 'static>(
+        &mut self,
+        to: Seat,
+        bytes: usize,
+        wrap: impl FnOnce(T) -> Completion + Send + 'static,
+    ) -> Then<T> {
+        self.store_bytes += bytes;
+        self.reply_with(to, bytes, wrap)
+    }
+
+    fn reply_with<T: Send + 'static>(
+        &self,
+        to: Seat,
+        bytes: usize,
+        wrap: impl FnOnce(T) -> Completion + Send + 'static,
+    ) -> Then<T> {
+        let (mailboxes, shard) = (self.edge.mailboxes.clone(), usize::from(self.id));
+        Box::new(move |answer| {
+            let what = wrap(answer);
+            mailboxes.post(shard, Mail::Completed { to, what, bytes });
+        })
+    }
+
+    /// Waits for a provider's answer beside the shard's other work.
+    pub(crate) fn ask<T: Send + 'static>(
+        &self,
+        to: Seat,
+        answer: Later<T>,
+        wrap: impl FnOnce(T) -> Completion + Send + 'static,
+    ) {
+        let done = self.reply(to, wrap);
+        tokio::task::spawn_local(async move { done(answer.await) });
+    }
+
+    fn handle_mail(&mut self, mail: Mail) {
+        match mail {
+            Mail::Publish(publication) => {
+                let tenant = publication.tenant.number;
+                let topic = publication.message.topic.as_str();
+                let local = self.subscriptions.matches(tenant, topic);
+                self.deliver_live(&publication, &local);
+            }
+            Mail::Push {
+                to,
+                epoch,
+                deliveries,
+            } => self.pushed(to, epoch, deliveries),
+            Mail::Kick { to } => self.end(to, Ending::taken_over()),
+            Mail::Completed { to, what, bytes } => {
+                self.stored(bytes);
+                self.complete(to, what);
+            }
+            Mail::Routed { filter, result } => self.routed(filter, &result),
+            Mail::Arrived(_) | Mail::Stop { .. } | Mail::Nothing => {}
+        }
+    }
+
+    fn complete(&mut self, to: Seat, what: Completion) {
+        match what {
+            Completion::Authenticated(answer) => self.authenticated(to, *answer),
+            Completion::Tenant(result) => self.tenant_found(to, result),
+            Completion::Claimed(claim) => self.claimed(to, claim),
+            Completion::Attached(result) => self.attached(to, *result),
+            Completion::Detached(result) => self.detached(to, result),
+            Completion::PublishAccess(number, access) => self.publish_access(to, number, access),
+            Completion::FilterAccess(at, access) => self.filter_access(to, at, access),
+            Completion::Begun(number, result) => self.publish_begun(to, number, result),
+            Completion::Retained(number, result) => self.publish_retained(to, number, result),
+            Completion::Matched(number, result) => self.publish_matched(to, number, result),
+            Completion::Delivered(token, result) => self.delivered(to, token, result),
+            Completion::DeliveredUnasked(result) => self.delivered_unasked(to, result),
+            Completion::Released(token, id, result) => self.released(to, token, id, result),
+            Completion::Subscribed(result) => self.subscribed(to, result),
+            Completion::Unsubscribed(result) => self.unsubscribed(to, result),
+            Completion::Fetched(result) => self.fetched(to, result),
+            Completion::Settled(result) => self.settled(to, result),
+            Completion::RetainedPage(number, result) => self.retained_page(to, number, result),
+            Completion::RetainedInserted(result) => self.retained_inserted(to, result),
+        }
+    }
+
+    fn tick(&mut self) {
+        self.refresh_clock();
+        let mut due = Vec::new();
+        self.wheel.advance(self.now_ms, &mut due);
+        for (seat, timer) in due {
+            self.handle_timer(seat, timer);
+        }
+        if !self.edge.services.lease.is_held() && !self.is_stopping {
+            self.end_all(|| {
+                Ending::of(
+                    EventKind::ServerBusy,
+                    bifrust_mqtt_codec::ReasonCode::SERVER_BUSY,
+                    "this node lost its lease",
+                )
+            });
+        }
+        self.end_doomed();
+        self.resume_publishers();
+        self.metrics.publish();
+    }
+
+    fn handle_timer(&mut self, seat: Seat, timer: Timer) {
+        if timer == Timer::Route {
+            let at = seat.slot as usize;
+            let step = self.subscriptions.retry_removal(at);
+            self.step_route(at, step);
+            return;
+        }
+        let Some(connection) = self.connection(seat) else {
+            return;
+        };
+        match timer {
+            Timer::Connect => {
+                if matches!(connection.phase, Phase::Fresh | Phase::Connecting(_)) {
+                    let ending = Ending::silent(EventKind::ConnectTimeout, "no CONNECT in time");
+                    self.end(seat, ending);
+                }
+            }
+            Timer::KeepAlive => self.check_keep_alive(seat),
+            Timer::Publish => self.check_answers(seat),
+            Timer::Linger => self.leave_socket(seat),
+            Timer::Retry => {
+                connection.is_retrying = false;
+                if matches!(connection.phase, Phase::Closing(_)) {
+                    self.retry_detach(seat);
+                } else {
+                    self.retry_scans(seat);
+                    self.mark_dirty(seat.slot);
+                }
+            }
+            Timer::Route => {}
+        }
+    }
+
+    /// Ends a client that was silent for one and a half times its keep alive (MQTT-3.1.2-22).
+    fn check_keep_alive(&mut self, seat: Seat) {
+        let now_ms = self.now_ms;
+        let Some(connection) = self.connection(seat) else {
+            return;
+        };
+        if !matches!(connection.phase, Phase::Serving(_)) {
+            return;
+        }
+        let allowed = u64::from(connection.keep_alive) * 1500;
+        let mut heard = connection.heard_ms;
+        if !connection.pauses.is_empty() {
+            // Not reading, we cannot say that it is silent.
+            heard += now_ms.saturating_sub(connection.paused_ms.max(heard));
+        }
+        if heard + allowed > now_ms {
+            self.wheel.arm(heard + allowed, seat, Timer::KeepAlive);
+            return;
+        }
+        let ending = Ending::of(
+            EventKind::Idle,
+            bifrust_mqtt_codec::ReasonCode::KEEP_ALIVE_TIMEOUT,
+            "keep alive",
+        );
+        self.end(seat, ending);
+    }
+
+    fn stop_all(&mut self) {
+        self.is_stopping = true;
+        self.end_all(Ending::stopping);
+    }
+
+    fn end_all(&mut self, ending: impl Fn() -> Ending) {
+        let slots: Vec<u32> = self
+            .connections
+            .iter()
+            .filter_map(|(slot, _)| u32::try_from(slot).ok())
+            .collect();
+        for slot in slots {
+            if let Some(seat) = self.seat(slot) {
+                self.end(seat, ending());
+            }
+        }
+    }
+
+    /// Tells of something that concerns a connected client.
+    pub(crate) fn emit(&mut self, seat: Seat, kind: EventKind, more: impl FnOnce(Event) -> Event) {
+        let edge = self.edge.clone();
+        let client = self.session(seat).map(|session| &session.client);
+        edge.services.events.emit(kind, || {
+            let event = Event::new(kind, edge.services.clock.stamp());
+            more(match client {
+                Some(client) => event.client(client),
+                None => event,
+            })
+        });
+    }
+
+    /// Tells of something that concerns a client whose session is not at hand.
+    pub(crate) fn emit_client(
+        &self,
+        client: &Arc<ClientInfo>,
+        kind: EventKind,
+        more: impl FnOnce(Event) -> Event,
+    ) {
+        let services = &self.edge.services;
+        services.events.emit(kind, || {
+            more(Event::new(kind, services.clock.stamp()).client(client))
+        });
+    }
+
+    /// Tells of the end of a peer that never became a client.
+    pub(crate) fn emit_stranger(&mut self, seat: Seat, ending: &Ending) {
+        let edge = self.edge.clone();
+        let peer = self
+            .connection(seat)
+            .and_then(|connection| connection.transport.as_ref())
+            .map(|transport| transport.peer);
+        let kind = match ending.event {
+            EventKind::ClientChannelError => EventKind::ChannelError,
+            EventKind::BadPacket | EventKind::ProtocolViolation => EventKind::ProtocolError,
+            kind => kind,
+        };
+        edge.services.events.emit(kind, || {
+            let mut event = Event::new(kind, edge.services.clock.stamp());
+            event.peer = peer;
+            event.detail(ending.detail.clone())
+        });
+    }
+}

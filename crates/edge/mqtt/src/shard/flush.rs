@@ -1,0 +1,168 @@
+//! The end of a turn: what gathered for sockets and for other shards goes out, one write each.
+
+use std::io;
+
+use bifrust_mqtt_codec::{Packet, encode_within};
+
+use super::Shard;
+use crate::connection::{Ending, Pause, Phase};
+use crate::mailbox::Seat;
+
+/// Buffers kept for the next turn.
+const BUFFERS_MAX: usize = 1024;
+/// Larger ones are given back.
+const BUFFER_KEPT: usize = 32 << 10;
+/// Answers that may wait for a client that does not read them, before nothing more is read from it.
+const ANSWERS_MAX: usize = 256 << 10;
+
+impl Shard {
+    /// Writes to every connection that has something new, then posts to the other shards.
+    pub(crate) fn flush(&mut self) {
+        // What is marked while this runs is flushed in this run too, or wakes the flusher again.
+        let dirty = std::mem::take(&mut self.dirty);
+        for &slot in &dirty {
+            self.flush_connection(slot);
+        }
+        if self.dirty.is_empty() {
+            self.dirty = dirty;
+            self.dirty.clear();
+        }
+        for shard in 0..self.outgoing.len() {
+            self.post_outgoing(shard);
+        }
+        self.end_doomed();
+    }
+
+    /// Remembers that a connection has something to write.
+    pub(crate) fn mark_dirty(&mut self, slot: u32) {
+        let Some(connection) = self.connections.get_mut(slot as usize) else {
+            return;
+        };
+        if connection.is_dirty {
+            return;
+        }
+        connection.is_dirty = true;
+        self.dirty.push(slot);
+        if self.dirty.len() == 1 {
+            self.wake_flusher();
+        }
+    }
+
+    pub(crate) fn wake_flusher(&self) {
+        if let Some(waker) = &self.flusher {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Fills the socket's buffer from the queues and writes, until the socket is full or nothing
+    /// is left.
+    pub(crate) fn flush_connection(&mut self, slot: u32) {
+        let Some(connection) = self.connections.get_mut(slot as usize) else {
+            return;
+        };
+        connection.is_dirty = false;
+        loop {
+            self.fill(slot);
+            let Some(connection) = self.connections.get_mut(slot as usize) else {
+                return;
+            };
+            let pending = connection.pending();
+            if pending == 0 || connection.is_write_blocked {
+                break;
+            }
+            let Some(transport) = &mut connection.transport else {
+                break;
+            };
+            let result = transport.write(&mut connection.out);
+            let left = connection.pending();
+            self.metrics.bytes_sent(pending.saturating_sub(left));
+            match result {
+                // More may have waited for this room.
+                Ok(()) => self.return_buffer(slot),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    connection.is_write_blocked = true;
+                    connection.wake();
+                    break;
+                }
+                Err(error) => {
+                    self.write_failed(slot, &error);
+                    return;
+                }
+            }
+        }
+        self.after_flush(slot);
+    }
+
+    fn after_flush(&mut self, slot: u32) {
+        let now_ms = self.now_ms;
+        let Some(connection) = self.connections.get_mut(slot as usize) else {
+            return;
+        };
+        let pending = connection.pending();
+        if let Phase::Closing(_) = connection.phase {
+            if pending == 0 {
+                self.say_no_more(slot);
+            }
+            return;
+        }
+        if pending > ANSWERS_MAX {
+            connection.pause(Pause::Output, now_ms);
+        } else if pending < ANSWERS_MAX / 2 {
+            connection.resume(Pause::Output, now_ms);
+        }
+        self.pump_durable(slot);
+        self.pump_scans(slot);
+    }
+
+    fn write_failed(&mut self, slot: u32, error: &io::Error) {
+        let Some(seat) = self.seat(slot) else {
+            return;
+        };
+        let Some(connection) = self.connection(seat) else {
+            return;
+        };
+        if let Phase::Closing(_) = connection.phase {
+            self.leave_socket(seat);
+            return;
+        }
+        self.doom(seat, Ending::lost(error.to_string()));
+    }
+
+    fn return_buffer(&mut self, slot: u32) {
+        let Some(connection) = self.connections.get_mut(slot as usize) else {
+            return;
+        };
+        if !connection.out.is_empty() {
+            return;
+        }
+        let mut buffer = std::mem::take(&mut connection.out.tail);
+        buffer.clear();
+        if buffer.capacity() > 0
+            && buffer.capacity() <= BUFFER_KEPT
+            && self.buffers.len() < BUFFERS_MAX
+        {
+            self.buffers.push(buffer);
+        }
+    }
+
+    /// Writes a packet of our own. One that the client would not take even without its explanation
+    /// is left out.
+    pub(crate) fn send_packet(&mut self, seat: Seat, packet: &Packet) {
+        if self.connection(seat).is_none() {
+            return;
+        }
+        self.lend_buffer(seat.slot);
+        let Some(connection) = self.connection(seat) else {
+            return;
+        };
+        let version = connection.version;
+        let max = connection
+            .session()
+            .map_or(u32::MAX, |session| session.client_packet_max);
+        let out = &mut connection.out.tail;
+        if let Err(error) = encode_within(packet, version, max, out) {
+            tracing::debug!(%error, "packet not sent");
+        }
+        self.mark_dirty(seat.slot);
+    }
+}

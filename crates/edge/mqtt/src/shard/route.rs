@@ -1,0 +1,294 @@
+//! From a publish to its receivers, and filters into the node's routes.
+
+use std::sync::Arc;
+
+use bifrust_dist::{Matched, Publication, PublishError, Receiver};
+use bifrust_model::{EventKind, Qos, Topic};
+use bifrust_mqtt_codec::ReasonCode;
+
+use super::Shard;
+use super::timer::Timer;
+use crate::connection::Pause;
+use crate::mailbox::{Completion, Mail, Seat};
+use crate::metrics::Drop;
+use crate::session::acks::AckKind;
+use crate::subscriptions::RouteStep;
+
+/// Mail for one other shard above which it is posted before the turn ends.
+const OUTGOING_MAX: usize = 256;
+
+/// How long until a route that could not be taken out is tried again.
+const ROUTE_RETRY_MS: u64 = 1000;
+
+impl Shard {
+    /// What is known of the topic's receivers without asking the range. An answer that a route
+    /// change has outdated is not used (contract C2).
+    pub(crate) fn lookup(&mut self, seat: Seat, topic: &Topic) -> Option<Arc<Matched>> {
+        let edge = self.edge.clone();
+        let session = self.session(seat)?;
+        let tenant = session.tenant.number;
+        let Some(memo) = session.memo.as_mut().filter(|memo| memo.topic == *topic) else {
+            return edge.services.dist.matched(tenant, topic.as_str());
+        };
+        if let Some(matched) = &memo.matched
+            && !matched.is_stale()
+        {
+            return Some(matched.clone());
+        }
+        memo.matched = edge.services.dist.matched(tenant, topic.as_str());
+        memo.matched.clone()
+    }
+
+    /// Hands a publication to everybody it matches. Its acknowledgement leaves at once, or when the
+    /// durable receivers have it.
+    pub(crate) fn route(
+        &mut self,
+        seat: Seat,
+        publication: Publication,
+        matched: &Arc<Matched>,
+        token: Option<u64>,
+        packet_id: u16,
+    ) {
+        let publication = Arc::new(publication);
+        self.route_live(seat, &publication, matched);
+        if matched.inboxes.is_empty() {
+            self.publish_done(seat, token, packet_id);
+            return;
+        }
+        let bytes = publication.message.weight();
+        let done: crate::mailbox::Then<Result<(), PublishError>> = match token {
+            Some(token) => self.store_reply(seat, bytes, move |result| {
+                Completion::Delivered(token, result)
+            }),
+            None => self.store_reply(seat, bytes, Completion::DeliveredUnasked),
+        };
+        let edge = self.edge.clone();
+        edge.services
+            .dist
+            .durable()
+            .deliver(&publication, matched, done);
+        self.wait_for_stores(seat);
+    }
+
+    fn route_live(&mut self, seat: Seat, publication: &Arc<Publication>, matched: &Arc<Matched>) {
+        let node = self.edge.services.node;
+        let mut shards = 0;
+        for live in &matched.live {
+            if live.node == node {
+                shards |= live.shards;
+            }
+        }
+        if shards >> self.id & 1 == 1 {
+            let local = self.local_match(seat, publication);
+            self.deliver_live(publication, &local);
+            shards &= !(1 << self.id);
+        }
+        while shards != 0 {
+            let shard = shards.trailing_zeros() as usize;
+            shards &= shards - 1;
+            let Some(outgoing) = self.outgoing.get_mut(shard) else {
+                continue;
+            };
+            outgoing.push(Mail::Publish(publication.clone()));
+            if outgoing.len() >= OUTGOING_MAX {
+                self.post_outgoing(shard);
+            }
+            if self.edge.mailboxes.is_crowded(shard) {
+                self.pause(seat, Pause::Store);
+                self.waiting_for_stores.push(seat);
+            }
+            self.wake_flusher();
+        }
+    }
+
+    fn local_match(
+        &mut self,
+        seat: Seat,
+        publication: &Arc<Publication>,
+    ) -> std::rc::Rc<crate::subscriptions::LocalMatch> {
+        let topic = &publication.message.topic;
+        if let Some(memo) = self.session(seat).and_then(|session| session.memo.as_ref())
+            && memo.topic == *topic
+            && let Some(local) = &memo.local
+            && !local.is_stale()
+        {
+            return local.clone();
+        }
+        let local = self
+            .subscriptions
+            .matches(publication.tenant.number, topic.as_str());
+        if let Some(memo) = self.session(seat).and_then(|session| session.memo.as_mut())
+            && memo.topic == *topic
+        {
+            memo.local = Some(local.clone());
+        }
+        local
+    }
+
+    /// Posts what has gathered for another shard.
+    pub(super) fn post_outgoing(&mut self, shard: usize) {
+        if self.outgoing[shard].is_empty() {
+            return;
+        }
+        let from = usize::from(self.id);
+        let mails = &mut self.outgoing[shard];
+        // A crowded mailbox wakes this shard when it has been emptied.
+        self.edge.mailboxes.post_publishes(shard, from, mails);
+    }
+
+    /// The durable receivers of a publish have answered.
+    pub(crate) fn delivered(&mut self, seat: Seat, token: u64, result: Result<(), PublishError>) {
+        let Some(answer) = self
+            .session(seat)
+            .and_then(|session| session.acks.get(token))
+        else {
+            return;
+        };
+        let packet_id = answer.packet_id;
+        let qos = match answer.kind {
+            AckKind::Pubrec => Qos::ExactlyOnce,
+            _ => Qos::AtLeastOnce,
+        };
+        match result {
+            Ok(()) => self.publish_done(seat, Some(token), packet_id),
+            Err(error) => {
+                let is_refused = matches!(error, PublishError::Refused);
+                self.publish_undone(seat, Some(token), packet_id, qos, None, is_refused);
+            }
+        }
+    }
+
+    /// A QoS 0 publish did or did not reach its durable receivers; nobody waits for it.
+    pub(crate) fn delivered_unasked(&mut self, seat: Seat, result: Result<(), PublishError>) {
+        if result.is_err() {
+            self.publish_undone(seat, None, 0, Qos::AtMostOnce, None, true);
+        }
+    }
+
+    /// A publish has reached all its receivers.
+    pub(crate) fn publish_done(&mut self, seat: Seat, token: Option<u64>, packet_id: u16) {
+        let (Some(token), Some(session)) = (token, self.session(seat)) else {
+            return;
+        };
+        let is_qos2 = matches!(
+            session.acks.get(token),
+            Some(answer) if answer.kind == AckKind::Pubrec
+        );
+        if is_qos2 {
+            session.inbound.routed(packet_id);
+        }
+        session.acks.ready(token, ReasonCode::SUCCESS);
+        self.release_acks(seat);
+    }
+
+    /// A publish has not reached its receivers, or nobody knows whether it has.
+    pub(crate) fn publish_undone(
+        &mut self,
+        seat: Seat,
+        token: Option<u64>,
+        packet_id: u16,
+        qos: Qos,
+        topic: Option<&Topic>,
+        is_refused: bool,
+    ) {
+        let kind = match qos {
+            Qos::AtMostOnce => EventKind::Qos0DistError,
+            Qos::AtLeastOnce => EventKind::Qos1DistError,
+            Qos::ExactlyOnce => EventKind::Qos2DistError,
+        };
+        self.metrics.dropped(Drop::Undelivered);
+        self.emit(seat, kind, |event| match topic {
+            Some(topic) => event.topic(topic),
+            None => event,
+        });
+        let (Some(token), Some(connection)) = (token, self.connection(seat)) else {
+            return;
+        };
+        let is_v5 = connection.is_v5();
+        let Some(session) = connection.session() else {
+            return;
+        };
+        if is_refused && is_v5 {
+            if qos == Qos::ExactlyOnce {
+                session.inbound.release(packet_id);
+            }
+            session.acks.ready(token, ReasonCode::QUOTA_EXCEEDED);
+            self.release_acks(seat);
+            return;
+        }
+        // No answer: the client will send it again, on a new connection, with the same id.
+        self.pause(seat, Pause::Unknown);
+    }
+
+    /// Stops reading from a publisher while too much is on its way to durable stores.
+    pub(crate) fn wait_for_stores(&mut self, seat: Seat) {
+        if self.store_bytes > self.edge.config.max_store_bytes {
+            self.pause(seat, Pause::Store);
+            self.waiting_for_stores.push(seat);
+        }
+    }
+
+    /// Bytes have arrived at their store.
+    pub(crate) fn stored(&mut self, bytes: usize) {
+        self.store_bytes = self.store_bytes.saturating_sub(bytes);
+    }
+
+    /// Lets publishers go on if stores and other shards have caught up.
+    pub(super) fn resume_publishers(&mut self) {
+        if self.waiting_for_stores.is_empty()
+            || self.store_bytes > self.edge.config.max_store_bytes / 2
+            || (0..self.outgoing.len()).any(|shard| self.edge.mailboxes.is_crowded(shard))
+        {
+            return;
+        }
+        for seat in std::mem::take(&mut self.waiting_for_stores) {
+            self.resume(seat, Pause::Store);
+        }
+    }
+
+    /// Does the next thing about a filter's route.
+    pub(crate) fn step_route(&mut self, at: usize, step: RouteStep) {
+        let edge = self.edge.clone();
+        let Some((tenant, filter)) = self.subscriptions.filter(at) else {
+            return;
+        };
+        let receiver = Receiver::Live {
+            node: edge.services.node,
+            shard: self.id,
+        };
+        let (mailboxes, shard) = (edge.mailboxes.clone(), usize::from(self.id));
+        let done = Box::new(move |result| {
+            mailboxes.post(shard, Mail::Routed { filter: at, result });
+        });
+        match step {
+            RouteStep::Add => edge.services.dist.add_route(tenant, filter, receiver, done),
+            RouteStep::Remove => {
+                edge.services
+                    .dist
+                    .remove_route(tenant, filter, receiver, done);
+            }
+            RouteStep::RetryRemoval => {
+                let seat = Seat {
+                    slot: u32::try_from(at).unwrap_or(u32::MAX),
+                    generation: 0,
+                };
+                let due = self.now_ms + ROUTE_RETRY_MS;
+                self.wheel.arm(due, seat, Timer::Route);
+            }
+            RouteStep::Nothing | RouteStep::Wait => {}
+        }
+    }
+
+    /// A route call has ended.
+    pub(super) fn routed(&mut self, at: usize, result: &Result<(), bifrust_dist::RouteError>) {
+        if let Err(error) = result {
+            tracing::warn!(%error, "route not changed");
+        }
+        let is_done = result.is_ok();
+        let (step, waiters) = self.subscriptions.routed(at, is_done);
+        self.step_route(at, step);
+        for seat in waiters {
+            self.filter_routed(seat, at, is_done);
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Bytes on their way to a socket: encoded packets, and large payloads that are not copied.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::net::TcpStream;
+
+/// Slices handed to one vectored write.
+const SLICES: usize = 16;
+
+/// What is to be written, in order. Holds no memory while empty.
+#[derive(Debug, Default)]
+pub(crate) struct Out {
+    /// Before `tail`.
+    front: VecDeque<Bytes>,
+    front_len: usize,
+    /// Packets are encoded to its end.
+    pub(crate) tail: BytesMut,
+}
+
+impl Out {
+    pub(crate) fn len(&self) -> usize {
+        self.front_len + self.tail.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Appends bytes without copying them.
+    pub(crate) fn push(&mut self, bytes: Bytes) {
+        let head = self.tail.split().freeze();
+        self.front_len += head.len() + bytes.len();
+        if !head.is_empty() {
+            self.front.push_back(head);
+        }
+        self.front.push_back(bytes);
+    }
+
+    /// Takes all there is, in order.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = Bytes> {
+        self.front_len = 0;
+        let tail = std::mem::take(&mut self.tail).freeze();
+        std::mem::take(&mut self.front)
+            .into_iter()
+            .chain(std::iter::once(tail))
+            .filter(|bytes| !bytes.is_empty())
+    }
+
+    /// Writes as much as the socket takes; an error of kind `WouldBlock` leaves the rest here.
+    pub(super) fn write_to(&mut self, stream: &TcpStream) -> io::Result<()> {
+        while !self.is_empty() {
+            let written = if self.front.is_empty() {
+                stream.try_write(&self.tail)?
+            } else {
+                let mut slices = [IoSlice::new(&[]); SLICES];
+                let mut used = 0;
+                for bytes in self.front.iter().take(SLICES - 1) {
+                    slices[used] = IoSlice::new(bytes);
+                    used += 1;
+                }
+                if self.front.len() < SLICES {
+                    slices[used] = IoSlice::new(&self.tail);
+                    used += 1;
+                }
+                stream.try_write_vectored(&slices[..used])?
+            };
+            if written == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            self.advance(written);
+        }
+        Ok(())
+    }
+
+    fn advance(&mut self, mut written: usize) {
+        while let Some(first) = self.front.front_mut() {
+            let step = first.len().min(written);
+            first.advance(step);
+            self.front_len -= step;
+            written -= step;
+            if !first.is_empty() {
+                return;
+            }
+            self.front.pop_front();
+        }
+        self.tail.advance(written);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn order_is_kept_around_bytes_that_are_not_copied() {
+        let mut out = Out::default();
+        out.tail.extend_from_slice(b"ab");
+        out.push(Bytes::from_static(b"cd"));
+        out.tail.extend_from_slice(b"ef");
+        assert_eq!(out.len(), 6);
+        out.advance(3);
+        assert_eq!(out.len(), 3);
+        out.advance(2);
+        let rest: Vec<u8> = out.drain().flatten().collect();
+        assert_eq!(rest, b"f");
+        assert!(out.is_empty());
+    }
+}
