@@ -113,6 +113,9 @@ fn split_share(filter: &str) -> Result<(FilterScope<'_>, &str), FilterError> {
         return Ok((FilterScope::Plain, filter));
     };
     let (group, plain) = rest.split_once('/').ok_or(FilterError::BadShare)?;
+    if group.contains('\0') {
+        return Err(FilterError::Nul);
+    }
     if group.is_empty() || plain.is_empty() || group.contains(['+', '#']) {
         return Err(FilterError::BadShare);
     }
@@ -204,6 +207,7 @@ mod tests {
             ("$share//a", BadShare),
             ("$share/g/", BadShare),
             ("$oshare/g+/a", BadShare),
+            ("$share/g\0/a", Nul),
         ] {
             assert_eq!(
                 TopicFilter::new(text.to_owned().into()),

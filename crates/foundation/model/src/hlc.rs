@@ -48,6 +48,12 @@ impl HybridClock {
         self.last
     }
 
+    /// Goes on after a stamp of an earlier life of this node, however far ahead it is: what is
+    /// stored must stay older than what comes now, also if the wall clock went back.
+    pub fn resume_after(&mut self, stored: Hlc) {
+        self.last = self.last.max(stored);
+    }
+
     /// Takes note of a stamp made elsewhere, so that ours will be later.
     pub fn observe(&mut self, remote: Hlc, now_ms: u64) -> Result<(), DriftError> {
         let ahead_ms = remote.millis().saturating_sub(now_ms);
@@ -71,6 +77,14 @@ mod tests {
         let c = clock.tick(900);
         assert!(a < b && b < c);
         assert_eq!(clock.tick(2_000).millis(), 2_000);
+    }
+
+    #[test]
+    fn a_clock_that_went_back_goes_on_after_what_is_stored() {
+        let mut clock = HybridClock::new();
+        let stored = Hlc::from_millis(9_000);
+        clock.resume_after(stored);
+        assert!(clock.tick(1_000) > stored);
     }
 
     #[test]

@@ -59,6 +59,7 @@ pub fn start(config: Config) -> Result<RunningNode, StartError> {
     node.set_registry(registry.clone());
     let dist = Dist::open(&ranges, this, &*meters).map_err(StartError::service("dist"))?;
     let retain = Retain::open(&ranges, &*meters).map_err(StartError::service("retain"))?;
+    clock.resume_after(retain.latest_stamp());
     let dict = Dict::new();
     let inbox = Inbox::open(
         &ranges,

@@ -1,6 +1,6 @@
 //! The node's clock: the only place where proposers get time and stamps from.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bifrust_model::{Hlc, HybridClock};
@@ -26,8 +26,16 @@ impl Clock {
     /// The next stamp, later than every one before it.
     pub fn stamp(&self) -> Hlc {
         let now_ms = self.now_ms();
-        let mut clock = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        clock.tick(now_ms)
+        self.lock().tick(now_ms)
+    }
+
+    /// Makes every further stamp later than one that an earlier life of this node stored.
+    pub fn resume_after(&self, stored: Hlc) {
+        self.lock().resume_after(stored);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HybridClock> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
