@@ -1,3 +1,57 @@
-//! Checks of the workspace itself.
+//! Checks of the workspace itself: `cargo xtask layers`, `files`, `docs`, `house` for all.
 
-fn main() {}
+mod architecture;
+mod files;
+mod layers;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use cargo_metadata::MetadataCommand;
+
+const HELP: &str = "\
+Checks of the workspace itself:
+  cargo xtask layers   no dependency goes up, or sideways without being stated
+  cargo xtask files    no file over 800 lines, no unwrap on a product path, no mod.rs
+  cargo xtask docs     every file that ARCHITECTURE.md names is there
+  cargo xtask house    all of these";
+
+fn main() -> ExitCode {
+    let asked = std::env::args().nth(1).unwrap_or_default();
+    match run(&asked) {
+        Ok(problems) if problems.is_empty() => {
+            println!("{asked}: ok");
+            ExitCode::SUCCESS
+        }
+        Ok(problems) => {
+            for problem in &problems {
+                eprintln!("error: {problem}");
+            }
+            eprintln!("{asked}: {} problems", problems.len());
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(asked: &str) -> anyhow::Result<Vec<String>> {
+    let metadata = || MetadataCommand::new().exec();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap_or_else(|| Path::new("."));
+    Ok(match asked {
+        "layers" => layers::check(&metadata()?),
+        "files" => files::check(root)?,
+        "docs" => architecture::check(root)?,
+        "house" => [
+            layers::check(&metadata()?),
+            files::check(root)?,
+            architecture::check(root)?,
+        ]
+        .concat(),
+        _ => anyhow::bail!("{asked:?} is no check\n{HELP}"),
+    })
+}
