@@ -11,14 +11,25 @@
 //! What it never does: acknowledge what is not durable, let one full queue slow a publisher, serve
 //! two connections of one session, read a clock in `store`.
 
+mod client;
 mod delivery;
 mod error;
+mod gather;
+mod metrics;
 mod schema;
+mod server;
 mod session;
 mod store;
 mod will;
 
+pub use bifrust_kv::Then;
+pub use client::{Inbox, OpenError};
 pub use delivery::{Delivery, Fetched, Owner, PageLimit, Push, packet_id};
 pub use error::InboxError;
 pub use session::{Cause, Detach, InboundId, Open, Opened, SessionRef, Settle, Subscribed};
 pub use will::{Will, WillSender};
+
+/// Where the rows are, for whoever opens the store.
+pub fn keyspaces() -> &'static [bifrust_storage::Keyspace] {
+    <store::Store as bifrust_kv::Coprocessor>::KEYSPACES
+}

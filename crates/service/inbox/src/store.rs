@@ -39,6 +39,7 @@ pub(crate) use command::{
 pub(crate) use query::{Answer, Due, Page, Query};
 
 use heads::Heads;
+pub(crate) use heads::Named;
 
 /// The sessions of one range.
 #[derive(Debug, Default)]

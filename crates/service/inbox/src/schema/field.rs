@@ -30,10 +30,6 @@ impl Reader {
         Ok(self.take(1)?[0])
     }
 
-    pub(crate) fn u32(&mut self) -> Result<u32, RecordError> {
-        Ok(u32::from_be_bytes(self.array()?))
-    }
-
     pub(crate) fn u64(&mut self) -> Result<u64, RecordError> {
         Ok(u64::from_be_bytes(self.array()?))
     }

@@ -97,7 +97,7 @@ impl Seen {
 
     pub(crate) fn decode(value: Bytes) -> Result<Self, RecordError> {
         let record: Record = record::decode(value, VERSION)?;
-        if record.steps.len() % 2 != 0 {
+        if !record.steps.len().is_multiple_of(2) {
             return Err(RecordError::Invalid("runs"));
         }
         let mut last = record.floor;

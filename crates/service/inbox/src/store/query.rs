@@ -110,7 +110,9 @@ fn subscriptions(
     let prefix = Prefix::new(session);
     let range = prefix.all_subscriptions(incarnation);
     let after = after.map(|filter| prefix.subscription(incarnation, filter));
-    let start = after.as_deref().map_or(range.start(), Bound::Excluded);
+    let start = after
+        .as_deref()
+        .map_or_else(|| range.start(), Bound::Excluded);
     let mut rows = read.range(SUB, start, range.end(), Direction::Forward);
     let mut subscriptions = Vec::new();
     for row in rows.by_ref().take(limit) {

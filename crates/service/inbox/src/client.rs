@@ -1,0 +1,185 @@
+//! What others call.
+
+mod attach;
+mod deliver;
+mod inbound;
+mod queue;
+mod subscribe;
+
+use std::sync::{Arc, OnceLock};
+
+use bifrust_dist::{Deliverer, Dist};
+use bifrust_kv::{Ack, Client, Clock, ExecuteError, Node, Then};
+use bifrust_model::{Durability, SessionKey, Tenant};
+use bifrust_plugin_api::{Events, Meters};
+use bifrust_registry::Registry;
+
+use crate::metrics::Metrics;
+use crate::schema::Prefix;
+use crate::server::{Chore, Chores, Hub, Online, Routes, Tenants, Timer};
+use crate::store::{Bounds, Command, Reply, Store};
+use crate::{InboxError, Owner, WillSender};
+
+/// Longest client id that a session can be kept for; the tenant's setting allows at most half.
+const CLIENT_BYTES_MAX: usize = 16 * 1024;
+
+/// Persistent sessions and wills; cheap to clone.
+#[derive(Clone)]
+pub struct Inbox {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    client: Client<Store>,
+    hub: Arc<Hub>,
+    routes: Arc<dyn Routes>,
+    wills: Arc<OnceLock<Arc<dyn WillSender>>>,
+}
+
+/// Why the inbox did not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The range that holds them did not open.
+    #[error("sessions: {0}")]
+    Range(#[from] bifrust_kv::OpenError),
+    /// The system refused a thread.
+    #[error("sessions: a thread could not be started: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+impl Inbox {
+    /// Opens the sessions of this node. Nothing happens by itself before [`Self::start`].
+    pub fn open(
+        node: &Node,
+        dist: Dist,
+        registry: Registry,
+        clock: Clock,
+        events: Events,
+        meters: &dyn Meters,
+    ) -> Result<Self, OpenError> {
+        Self::open_with(
+            node,
+            Arc::new(dist),
+            Arc::new(registry),
+            clock,
+            events,
+            meters,
+        )
+    }
+
+    pub(crate) fn open_with(
+        node: &Node,
+        routes: Arc<dyn Routes>,
+        tenants: Arc<dyn Tenants>,
+        clock: Clock,
+        events: Events,
+        meters: &dyn Meters,
+    ) -> Result<Self, OpenError> {
+        let hub = Arc::new(Hub {
+            online: Online::new(),
+            timer: Timer::new(clock.clone()),
+            clock,
+            events,
+            metrics: Metrics::new(meters),
+            tenants,
+            owner: OnceLock::new(),
+            node: OnceLock::new(),
+        });
+        let handler = hub.clone();
+        let client = node.host(Store::default(), move |effects| handler.handle(effects))?;
+        let inner = Inner {
+            client,
+            hub,
+            routes,
+            wills: Arc::default(),
+        };
+        let chores = Chores {
+            hub: inner.hub.clone(),
+            client: inner.client.clone(),
+            routes: inner.routes.clone(),
+            wills: inner.wills.clone(),
+        };
+        inner.hub.timer.spawn(move |chore| chores.begin(chore))?;
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// Says where pushes and wills go. Only the first call counts.
+    pub fn bind(&self, owner: Arc<dyn Owner>, wills: Arc<dyn WillSender>) {
+        let _ = self.inner.hub.owner.set(owner);
+        let _ = self.inner.wills.set(wills);
+    }
+
+    /// Counts the sessions of ended incarnations as just disconnected, and from now on lets expiry
+    /// and wills run. Returns at once; a client that comes back meanwhile is served.
+    pub fn start(&self) {
+        let timer = &self.inner.hub.timer;
+        timer.add_now(Chore::Scan { after: None });
+        timer.start();
+    }
+
+    /// Ends expiry and wills; the next start goes on where this one ended.
+    pub fn stop(&self) {
+        self.inner.hub.timer.stop();
+    }
+
+    /// Hands publications to persistent sessions.
+    pub fn deliverer(&self) -> Arc<dyn Deliverer> {
+        Arc::new(self.clone())
+    }
+
+    fn hub(&self) -> &Hub {
+        &self.inner.hub
+    }
+
+    /// Proposes a durable command about one session.
+    fn execute(
+        &self,
+        session: &SessionKey,
+        command: Command,
+        done: Then<Result<Reply, ExecuteError>>,
+    ) {
+        let key = Prefix::new(session);
+        let (lane, key) = (session.tenant, key.as_bytes());
+        (self.inner.client).execute(lane, key, command, Ack::Durable, done);
+    }
+}
+
+/// What every refusing reply means to a caller.
+fn refusal(reply: &Reply) -> InboxError {
+    match reply {
+        Reply::Fenced => InboxError::Fenced,
+        Reply::OtherUser => InboxError::OtherUser,
+        Reply::Refused => InboxError::Refused,
+        _ => {
+            tracing::error!(
+                ?reply,
+                "a command of the inbox was answered with another's reply"
+            );
+            InboxError::Unknown
+        }
+    }
+}
+
+/// The tenant's bounds of one session's queue.
+fn bounds(tenant: &Tenant) -> Bounds {
+    let settings = tenant.settings.load();
+    Bounds {
+        messages: settings.session_inbox_size,
+        bytes: settings.session_inbox_bytes,
+        queues_qos0: settings.qos0_offline_queue,
+        drops_oldest_qos0: settings.qos0_drop_oldest,
+    }
+}
+
+/// When a publisher hears of its message: on one node, memory is the quorum's memory.
+fn acknowledged(durability: Durability) -> Ack {
+    match durability {
+        Durability::QuorumFsync => Ack::Durable,
+        Durability::QuorumMemory | Durability::LeaderMemory => Ack::Applied,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,16 @@
+//! What runs beside the store on the node that leads the range: who is online, what follows from
+//! commands, and everything that is done at its time.
+
+mod agenda;
+mod chores;
+mod effects;
+mod online;
+mod routes;
+mod timer;
+
+pub(crate) use agenda::{Agenda, Chore, Outcome};
+pub(crate) use chores::Chores;
+pub(crate) use effects::{Hub, Pushes};
+pub(crate) use online::Online;
+pub(crate) use routes::{RouteEnd, Routes, Tenants, restore_routes};
+pub(crate) use timer::Timer;
