@@ -76,8 +76,6 @@ pub(crate) enum Pause {
     Unknown = 32,
     /// The client does not read its answers.
     Output = 64,
-    /// It publishes faster than its tenant allows.
-    Rate = 128,
 }
 
 impl Pauses {

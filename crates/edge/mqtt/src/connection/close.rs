@@ -368,10 +368,10 @@ impl Shard {
 
     /// Ends a connection as soon as whatever runs now is through.
     pub(crate) fn doom(&mut self, seat: Seat, ending: Ending) {
-        if let Some(session) = self.session(seat) {
-            if std::mem::replace(&mut session.is_doomed, true) {
-                return;
-            }
+        if let Some(session) = self.session(seat)
+            && std::mem::replace(&mut session.is_doomed, true)
+        {
+            return;
         }
         self.doomed.push((seat, ending));
         self.wake_flusher();

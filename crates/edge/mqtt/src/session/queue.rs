@@ -143,6 +143,7 @@ mod tests {
     fn qos0_is_dropped_and_higher_qos_overflows_at_the_bound() {
         let settings = Settings {
             session_inbox_size: 1,
+            qos0_drop_oldest: false,
             ..Settings::default()
         };
         let mut queue = Queue::default();

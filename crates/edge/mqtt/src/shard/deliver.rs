@@ -88,12 +88,9 @@ impl Shard {
     /// Hands a publication to the sessions it matches.
     pub(crate) fn deliver_live(&mut self, publication: &Arc<Publication>, local: &LocalMatch) {
         let message = &publication.message;
-        let expiry = match self.left_of(message) {
-            Ok(expiry) => expiry,
-            Err(_) => {
-                self.metrics.dropped(Drop::Expired);
-                return;
-            }
+        let Ok(expiry) = self.left_of(message) else {
+            self.metrics.dropped(Drop::Expired);
+            return;
         };
         let mut templates = Templates::new(message, expiry, local.targets.len());
         for target in &local.targets {

@@ -12,8 +12,8 @@ pub(super) struct Trie {
 
 #[derive(Default)]
 struct Node {
-    children: HashMap<Box<str>, Node, RandomState>,
-    plus: Option<Box<Node>>,
+    children: HashMap<Box<str>, Self, RandomState>,
+    plus: Option<Box<Self>>,
     /// The filter that ends here.
     here: Option<usize>,
     /// The filter that ends here with `#`.

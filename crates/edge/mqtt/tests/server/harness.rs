@@ -1,0 +1,365 @@
+//! A server with everything below it, and a client that sends and expects packets.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::num::NonZeroU16;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bifrust_dist::Dist;
+use bifrust_inbox::Inbox;
+use bifrust_kv::{Clock, Node};
+use bifrust_model::{ClientInfo, Incarnation, NodeId, NodeRef, Settings, TenantName};
+use bifrust_mqtt::{Config, Listener, ListenerKind, Mailboxes, Server, Services};
+use bifrust_mqtt_codec::{
+    Ack, Connack, Connect, Packet, PacketId, Publish, PublishProperties, Qos, ReasonCode,
+    Subscribe, Subscription, SubscriptionOptions, Version, decode, encode, peek,
+};
+use bifrust_plugin_api::{
+    Access, Action, Answer, Auth, AuthAnswer, AuthRequest, DefaultSettings, Events, Granted,
+    NoMeters, NoRedirect, Unlimited,
+};
+use bifrust_registry::{AlwaysHeld, Registry};
+use bifrust_retain::Retain;
+use bifrust_session_dict::Dict;
+use bifrust_storage::Store;
+use bytes::BytesMut;
+
+/// Lets everybody in; the user name is the tenant. Topics below `forbidden` are.
+struct Everybody;
+
+impl Auth for Everybody {
+    fn authenticate(&self, request: AuthRequest) -> Answer<AuthAnswer> {
+        let name = request.credentials.user_name.unwrap_or("default".into());
+        let granted = Granted {
+            tenant: TenantName::new(&name).unwrap(),
+            user: None,
+        };
+        if request.client_id.starts_with("slow") {
+            return Answer::Later(Box::pin(async move { Ok(Ok(granted)) }));
+        }
+        Answer::Now(Ok(Ok(granted)))
+    }
+
+    fn access(&self, client: &Arc<ClientInfo>, action: Action<'_>) -> Answer<Access> {
+        let topic = match action {
+            Action::Publish { topic, .. } => topic,
+            Action::Subscribe { filter, .. } | Action::Unsubscribe { filter } => filter,
+        };
+        let is_allowed = !topic.starts_with("forbidden");
+        if client.client.as_str().starts_with("slow") {
+            return Answer::Later(Box::pin(async move { Ok(is_allowed) }));
+        }
+        Answer::Now(Ok(is_allowed))
+    }
+
+    fn version(&self) -> u64 {
+        1
+    }
+}
+
+pub(crate) struct Broker {
+    server: Option<Server>,
+    node: Node,
+    inbox: Inbox,
+    pub(crate) tcp: SocketAddr,
+    pub(crate) ws: SocketAddr,
+}
+
+impl Broker {
+    pub(crate) fn start() -> Self {
+        Self::with(Settings::default(), 2)
+    }
+
+    pub(crate) fn with(settings: Settings, shards: usize) -> Self {
+        let mut keyspaces = Vec::new();
+        for of_one in [
+            bifrust_kv::keyspaces(),
+            bifrust_registry::keyspaces(),
+            bifrust_dist::keyspaces(),
+            bifrust_retain::keyspaces(),
+            bifrust_inbox::keyspaces(),
+        ] {
+            keyspaces.extend_from_slice(of_one);
+        }
+        let clock = Clock::new();
+        let store = Store::memory(&keyspaces);
+        let node = Node::open(store, bifrust_kv::Config::default(), clock.clone()).unwrap();
+        let this = NodeRef {
+            id: NodeId(1),
+            incarnation: Incarnation(1),
+        };
+        let events = Events::new(Vec::new());
+        let source = Arc::new(DefaultSettings(Arc::new(settings)));
+        let registry = Registry::open(&node, source).unwrap();
+        let dist = Dist::open(&node, this, &NoMeters).unwrap();
+        let retain = Retain::open(&node, &NoMeters).unwrap();
+        let inbox = Inbox::open(
+            &node,
+            dist.clone(),
+            registry.clone(),
+            clock.clone(),
+            events.clone(),
+            &NoMeters,
+        )
+        .unwrap();
+        let dict = Dict::new();
+        let mailboxes = Mailboxes::new(shards);
+        let services = Services {
+            auth: Arc::new(Everybody),
+            balancer: Arc::new(NoRedirect),
+            quotas: Arc::new(Unlimited),
+            registry,
+            dict: dict.clone(),
+            dist: dist.clone(),
+            inbox: inbox.clone(),
+            retain,
+            clock,
+            events,
+            meters: Arc::new(NoMeters),
+            node: this,
+            lease: Arc::new(AlwaysHeld),
+        };
+        dict.bind(mailboxes.clone());
+        dist.bind(mailboxes.clone(), inbox.deliverer());
+        inbox.bind(
+            mailboxes.clone(),
+            bifrust_mqtt::will_sender(services.clone()),
+        );
+        inbox.start();
+        let listener = |kind| Listener {
+            kind,
+            address: ([127, 0, 0, 1], 0).into(),
+            tenant: None,
+            max_connections: 100_000,
+        };
+        let config = Config {
+            listeners: vec![listener(ListenerKind::Tcp), listener(ListenerKind::Ws)],
+            connect_timeout: Duration::from_secs(2),
+            ..Config::default()
+        };
+        let server = bifrust_mqtt::start(config, services, mailboxes).unwrap();
+        let (tcp, ws) = (server.addresses()[0].address, server.addresses()[1].address);
+        Self {
+            server: Some(server),
+            node,
+            inbox,
+            tcp,
+            ws,
+        }
+    }
+
+    pub(crate) fn client(&self, version: Version, id: &str) -> Client {
+        self.connect(Connect::new(version, id.to_owned())).0
+    }
+
+    pub(crate) fn connect(&self, connect: Connect) -> (Client, Connack) {
+        let mut client = self.raw(connect.version);
+        client.send(&Packet::Connect(Box::new(connect)));
+        match client.read() {
+            Packet::Connack(connack) => (client, connack),
+            other => panic!("{other:?} instead of CONNACK"),
+        }
+    }
+
+    /// Only a socket.
+    pub(crate) fn raw(&self, version: Version) -> Client {
+        Client::new(TcpStream::connect(self.tcp).unwrap(), version)
+    }
+
+    pub(crate) fn stop(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.stop(Duration::from_secs(5));
+        }
+    }
+
+    pub(crate) fn connections(&self) -> usize {
+        self.server.as_ref().map_or(0, Server::connections)
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.stop();
+        self.inbox.stop();
+        self.node.stop();
+    }
+}
+
+pub(crate) struct Client {
+    pub(crate) stream: TcpStream,
+    version: Version,
+    buffer: BytesMut,
+}
+
+impl Client {
+    pub(crate) fn new(stream: TcpStream, version: Version) -> Self {
+        stream
+            .set_read_timeout(Some(Duration::from_secs(5)))
+            .unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self {
+            stream,
+            version,
+            buffer: BytesMut::new(),
+        }
+    }
+
+    pub(crate) fn send(&mut self, packet: &Packet) {
+        let mut out = BytesMut::new();
+        encode(packet, self.version, &mut out).unwrap();
+        self.stream.write_all(&out).unwrap();
+    }
+
+    pub(crate) fn send_bytes(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).unwrap();
+    }
+
+    /// The next packet; `None` at the end of the stream.
+    pub(crate) fn try_read(&mut self) -> Option<Packet> {
+        loop {
+            if let Some(frame) = peek(&self.buffer).unwrap()
+                && self.buffer.len() >= frame.total_len()
+            {
+                let packet = self.buffer.split_to(frame.total_len());
+                let body = &packet[frame.header_len..];
+                return Some(decode(self.version, frame.first, body).unwrap());
+            }
+            let mut chunk = [0; 65_536];
+            match self.stream.read(&mut chunk) {
+                Ok(0) => return None,
+                Ok(n) => self.buffer.extend_from_slice(&chunk[..n]),
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return None,
+                Err(error) => panic!("nothing came: {error}"),
+            }
+        }
+    }
+
+    pub(crate) fn read(&mut self) -> Packet {
+        self.try_read().expect("the connection is open")
+    }
+
+    /// Reads to the end of the stream and returns the DISCONNECT before it, if there is one.
+    pub(crate) fn read_end(&mut self) -> Option<ReasonCode> {
+        let mut reason = None;
+        while let Some(packet) = self.try_read() {
+            if let Packet::Disconnect(disconnect) = packet {
+                reason = Some(disconnect.reason);
+            }
+        }
+        reason
+    }
+
+    pub(crate) fn publish(&mut self, topic: &str, qos: Qos, id: u16, payload: &str) {
+        self.send(&Packet::Publish(publish(topic, qos, id, payload)));
+    }
+
+    /// Publishes and waits for what comes back.
+    pub(crate) fn publish_acked(&mut self, topic: &str, qos: Qos, id: u16, payload: &str) {
+        self.publish(topic, qos, id, payload);
+        match qos {
+            Qos::AtMostOnce => {}
+            Qos::AtLeastOnce => assert_eq!(self.read(), Packet::Puback(ack(id))),
+            Qos::ExactlyOnce => {
+                assert_eq!(self.read(), Packet::Pubrec(ack(id)));
+                self.send(&Packet::Pubrel(ack(id)));
+                assert_eq!(self.read(), Packet::Pubcomp(ack(id)));
+            }
+        }
+    }
+
+    pub(crate) fn subscribe(&mut self, filter: &str, qos: Qos) -> ReasonCode {
+        self.subscribe_with(filter, SubscriptionOptions::with_qos(qos), None)
+    }
+
+    pub(crate) fn subscribe_with(
+        &mut self,
+        filter: &str,
+        options: SubscriptionOptions,
+        subscription_id: Option<u32>,
+    ) -> ReasonCode {
+        self.send(&Packet::Subscribe(Subscribe {
+            packet_id: packet_id(77),
+            subscriptions: vec![Subscription {
+                filter: filter.to_owned().into(),
+                options,
+            }],
+            subscription_id,
+            user_properties: Default::default(),
+        }));
+        match self.read() {
+            Packet::Suback(suback) => suback.reasons[0],
+            other => panic!("{other:?} instead of SUBACK"),
+        }
+    }
+
+    /// Expects a message and answers it as its QoS asks.
+    pub(crate) fn expect(&mut self, topic: &str, payload: &str) -> Publish {
+        let publish = match self.read_completing() {
+            Packet::Publish(publish) => publish,
+            other => panic!("{other:?} instead of {topic}: {payload}"),
+        };
+        assert_eq!(
+            (&*publish.topic, &*publish.payload),
+            (topic, payload.as_bytes())
+        );
+        match publish.qos {
+            Qos::AtMostOnce => {}
+            Qos::AtLeastOnce => {
+                let id = publish.packet_id.unwrap();
+                self.send(&Packet::Puback(Ack::success(id)));
+            }
+            Qos::ExactlyOnce => {
+                let id = publish.packet_id.unwrap();
+                self.send(&Packet::Pubrec(Ack::success(id)));
+            }
+        }
+        publish
+    }
+
+    /// The next packet; PUBRELs before it are answered.
+    fn read_completing(&mut self) -> Packet {
+        loop {
+            match self.read() {
+                Packet::Pubrel(ack) => self.send(&Packet::Pubcomp(ack)),
+                packet => return packet,
+            }
+        }
+    }
+
+    /// Nothing but the answer to a ping is there.
+    pub(crate) fn expect_nothing(&mut self) {
+        self.send(&Packet::Pingreq);
+        assert_eq!(self.read_completing(), Packet::Pingresp);
+    }
+}
+
+pub(crate) fn packet_id(id: u16) -> PacketId {
+    PacketId::from(NonZeroU16::new(id).unwrap())
+}
+
+pub(crate) fn ack(id: u16) -> Ack {
+    Ack::success(packet_id(id))
+}
+
+pub(crate) fn publish(topic: &str, qos: Qos, id: u16, payload: &str) -> Publish {
+    Publish {
+        dup: false,
+        qos,
+        retain: false,
+        topic: topic.to_owned().into(),
+        packet_id: (qos != Qos::AtMostOnce).then(|| packet_id(id)),
+        payload: payload.to_owned().into(),
+        properties: PublishProperties::default(),
+    }
+}
+
+/// A client whose session stays.
+pub(crate) fn staying(version: Version, id: &str) -> Connect {
+    let mut connect = Connect::new(version, id.to_owned());
+    connect.clean_start = false;
+    if version == Version::V5 {
+        connect.properties.session_expiry = Some(3600);
+    }
+    connect
+}
