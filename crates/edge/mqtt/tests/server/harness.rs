@@ -30,7 +30,10 @@ struct Everybody;
 
 impl Auth for Everybody {
     fn authenticate(&self, request: AuthRequest) -> Answer<AuthAnswer> {
-        let name = request.credentials.user_name.unwrap_or("default".into());
+        let name = request
+            .credentials
+            .user_name
+            .unwrap_or_else(|| "default".into());
         let granted = Granted {
             tenant: TenantName::new(&name).unwrap(),
             user: None,
