@@ -233,6 +233,13 @@ impl Broker {
 
     /// Starts the process (again) on the same folder and waits until it serves.
     pub fn restart(&mut self) {
+        if let Err(why) = self.try_restart() {
+            panic!("{why}\n{}", self.log());
+        }
+    }
+
+    /// Starts the process again and waits until it serves, or says why it does not.
+    pub fn try_restart(&mut self) -> Result<(), String> {
         assert!(self.child.is_none(), "the broker still runs");
         let _ = fs::remove_file(self.ready_file()); // left by an earlier start, or not there
         self.spawn();
@@ -240,18 +247,16 @@ impl Broker {
         loop {
             if let Some(addresses) = peer::ready(self.home.path()).or_else(|| self.read_ready()) {
                 self.addresses = Some(addresses);
-                return;
+                return Ok(());
             }
             let child = self.child.as_mut().expect("it was just spawned");
             if let Some(status) = child.try_wait().expect("the broker is our child") {
                 self.child = None;
-                panic!("the broker ended at start with {status}:\n{}", self.log());
+                return Err(format!("the broker ended at start with {status}"));
             }
-            assert!(
-                Instant::now() < deadline,
-                "the broker was not ready:\n{}",
-                self.log()
-            );
+            if Instant::now() >= deadline {
+                return Err(format!("the broker was not ready within {START_WITHIN:?}"));
+            }
             thread::sleep(LOOK);
         }
     }

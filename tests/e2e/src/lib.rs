@@ -11,7 +11,9 @@
 //! a closed socket, an ended process or a file, each with a deadline.
 
 pub mod broker;
+pub mod chaos;
 pub mod client;
+pub mod fetch;
 pub mod peer;
 pub mod websocket;
 pub mod wire;

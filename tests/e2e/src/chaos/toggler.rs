@@ -1,0 +1,153 @@
+//! A persistent session that subscribes and unsubscribes, and what must be left of it.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use fastrand::Rng;
+
+use super::{DRAIN_WITHIN, resume};
+use crate::broker::Broker;
+use crate::client::{Client, Received};
+use crate::wire::{self, Connect, Filter, Packet, Properties, Publish, Version};
+
+const FILTERS: usize = 30;
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Toggle {
+    is_on: bool,
+    pending: Option<(u16, bool)>,
+}
+
+/// The session.
+pub(super) struct Toggler {
+    connect: Connect,
+    random: Rng,
+    toggles: [Toggle; FILTERS],
+    next_id: u16,
+}
+
+impl Toggler {
+    pub(super) fn new(seed: u64) -> Self {
+        Self {
+            connect: Connect::persistent(Version::V5, "toggler"),
+            random: Rng::with_seed(seed ^ 0x7066_13E5),
+            toggles: [Toggle::default(); FILTERS],
+            next_id: 0,
+        }
+    }
+
+    pub(super) fn set_up(&self, broker: &Broker) {
+        let mut client = broker.connect(&self.connect);
+        client.subscribe("chaos/toggle/end", 1);
+        client.disconnect();
+    }
+
+    /// Subscribes and unsubscribes until the connection ends.
+    pub(super) fn work(&mut self, address: SocketAddr, progress: &AtomicU64) {
+        let mut client = Client::connect(address, &self.connect);
+        let version = client.version();
+        loop {
+            while self
+                .toggles
+                .iter()
+                .filter(|toggle| toggle.pending.is_some())
+                .count()
+                < 5
+            {
+                let index = self.random.usize(..FILTERS);
+                let toggle = &mut self.toggles[index];
+                if toggle.pending.is_some() {
+                    continue;
+                }
+                self.next_id = self.next_id.checked_add(1).unwrap_or(1);
+                toggle.pending = Some((self.next_id, !toggle.is_on));
+                // Every second filter is a wildcard.
+                let filter = filter(index);
+                let bytes = if toggle.is_on {
+                    wire::unsubscribe(version, self.next_id, &[&filter])
+                } else {
+                    let filters = [Filter::new(filter, 1)];
+                    wire::subscribe(version, self.next_id, &filters, &Properties::default())
+                };
+                if client.try_send(&bytes).is_err() {
+                    return;
+                }
+            }
+            match client.poll(Instant::now() + DRAIN_WITHIN) {
+                Received::Packet(
+                    Packet::Suback { id, codes, .. } | Packet::Unsuback { id, codes, .. },
+                ) => {
+                    assert!(codes.iter().all(|code| *code < 0x80), "toggler: {codes:?}");
+                    progress.fetch_add(1, Ordering::Relaxed);
+                    self.settle(id);
+                }
+                Received::Closed => return,
+                other => panic!("toggler: {other:?}"),
+            }
+        }
+    }
+
+    fn settle(&mut self, id: u16) {
+        for toggle in &mut self.toggles {
+            if let Some((_, is_on)) = toggle.pending.take_if(|(pending, _)| *pending == id) {
+                toggle.is_on = is_on;
+            }
+        }
+    }
+
+    /// Probes every topic and compares with what was acknowledged.
+    pub(super) fn check(&mut self, broker: &Broker, found: &mut Vec<String>) {
+        let mut client = resume(broker, &self.connect, found);
+        let mut prober = broker.connect(&Connect::v5("prober"));
+        for index in 0..FILTERS {
+            prober.publish(&Publish::new(format!("chaos/toggle/{index}/x"), "probe").qos(1));
+        }
+        // Queued behind all the others.
+        prober.publish(&Publish::new("chaos/toggle/end", "end").qos(1));
+        let mut seen: HashSet<usize> = HashSet::new();
+        loop {
+            match client.poll(Instant::now() + DRAIN_WITHIN) {
+                Received::Packet(Packet::Publish(publish)) => {
+                    client.acknowledge(&publish);
+                    if publish.text() == "end" {
+                        break;
+                    }
+                    seen.extend(
+                        publish
+                            .topic
+                            .split('/')
+                            .nth(2)
+                            .and_then(|i| i.parse::<usize>().ok()),
+                    );
+                }
+                other => {
+                    found.push(format!(
+                        "lost: the toggler's fixed subscription ({other:?})"
+                    ));
+                    return;
+                }
+            }
+        }
+        for (index, toggle) in self.toggles.iter_mut().enumerate() {
+            let is_on = seen.contains(&index);
+            if toggle.pending.take().is_none() && is_on != toggle.is_on {
+                let was = toggle.is_on;
+                found.push(format!(
+                    "lost: subscription {index} is {is_on}, acknowledged {was}"
+                ));
+            }
+            toggle.is_on = is_on;
+        }
+        client.disconnect();
+    }
+}
+
+fn filter(index: usize) -> String {
+    if index.is_multiple_of(2) {
+        format!("chaos/toggle/{index}/x")
+    } else {
+        format!("chaos/toggle/{index}/#")
+    }
+}
