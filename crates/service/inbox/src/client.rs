@@ -16,7 +16,7 @@ use bifrust_registry::Registry;
 
 use crate::metrics::Metrics;
 use crate::schema::Prefix;
-use crate::server::{Chore, Chores, Hub, Online, Routes, Tenants, Timer};
+use crate::server::{Chore, Chores, Hub, Online, Presence, Routes, Tenants, Timer};
 use crate::store::{Bounds, Command, Reply, Store};
 use crate::{InboxError, Owner, WillSender};
 
@@ -77,6 +77,7 @@ impl Inbox {
     ) -> Result<Self, OpenError> {
         let hub = Arc::new(Hub {
             online: Online::new(),
+            presence: Presence::new(),
             timer: Timer::new(clock.clone()),
             clock,
             events,
@@ -87,6 +88,8 @@ impl Inbox {
         });
         let handler = hub.clone();
         let client = node.host(Store::default(), move |effects| handler.handle(effects))?;
+        let counted = hub.presence.count(node.store().read());
+        counted.map_err(bifrust_kv::OpenError::from)?;
         let inner = Inner {
             client,
             hub,

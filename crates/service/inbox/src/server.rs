@@ -5,6 +5,7 @@ mod agenda;
 mod chores;
 mod effects;
 mod online;
+mod presence;
 mod routes;
 mod timer;
 
@@ -12,5 +13,6 @@ pub(crate) use agenda::{Agenda, Chore, Outcome};
 pub(crate) use chores::Chores;
 pub(crate) use effects::{Hub, Pushes};
 pub(crate) use online::Online;
+pub(crate) use presence::Presence;
 pub(crate) use routes::{RouteEnd, Routes, Tenants, restore_routes};
 pub(crate) use timer::Timer;

@@ -15,6 +15,7 @@ mod queue;
 mod settle;
 mod subscribe;
 mod sweep;
+mod tidy;
 mod will;
 mod wire;
 
@@ -33,8 +34,8 @@ use crate::schema::{BODY, DEADLINE, META, SUB};
 
 pub(crate) use command::{
     Attach, Attached, BeginInbound, Bounds, Command, ConfirmRoutes, Detach, Expire, Insert,
-    InsertRetained, Keyed, ReleaseInbound, Reply, Settle, Subscribe, Sweep, Target, Unsubscribe,
-    WillFate, WillSent,
+    InsertRetained, Keyed, ReleaseInbound, Reply, Settle, Subscribe, Sweep, Target, Tidy,
+    Unsubscribe, WillFate, WillSent,
 };
 pub(crate) use query::{Answer, Due, Page, Query};
 
@@ -50,8 +51,8 @@ pub(crate) struct Store {
 /// What the node that leads the range does once a command is durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
-    /// A durable session has an owner.
-    Attached(Ownership),
+    /// A durable session has an owner; it may have just begun.
+    Attached { ownership: Ownership, is_new: bool },
     /// A message for the connection that owns a session.
     Deliver {
         session: SessionKey,
@@ -77,8 +78,13 @@ pub(crate) enum Effect {
         epoch: u64,
         at_ms: u64,
     },
-    /// An ended session's routes and rows have to go.
+    /// A session has ended: its routes and rows have to go.
     SweepDue {
+        session: SessionKey,
+        incarnation: u64,
+    },
+    /// A session remembers many publishers; some may have nothing unreleased.
+    TidyDue {
         session: SessionKey,
         incarnation: u64,
     },
@@ -122,6 +128,7 @@ impl Coprocessor for Store {
             Command::Expire(command) => expire::apply(heads, rows, &command, effects),
             Command::WillSent(command) => will::sent(rows, &command),
             Command::Sweep(command) => sweep::apply(heads, rows, &command),
+            Command::Tidy(command) => tidy::apply(heads, rows, &command),
         }
     }
 
@@ -148,7 +155,8 @@ impl Coprocessor for Store {
             | Command::ReleaseInbound(_)
             | Command::Expire(_)
             | Command::WillSent(_)
-            | Command::Sweep(_) => true,
+            | Command::Sweep(_)
+            | Command::Tidy(_) => true,
         }
     }
 }

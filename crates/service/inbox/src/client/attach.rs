@@ -28,6 +28,9 @@ impl Inbox {
         if request.expiry_seconds > 0 || request.will.is_some() {
             return self.take(session, request, done);
         }
+        if !self.hub().presence.may_exist(&session) {
+            return done(Ok(self.without_rows()));
+        }
         let inbox = self.clone();
         let key = Prefix::new(&session);
         let query = Query::Exists(session.clone());

@@ -442,6 +442,28 @@ fn a_transient_client_leaves_no_rows() {
 }
 
 #[test]
+fn a_transient_client_finds_its_durable_session_also_after_a_restart() {
+    let bed = Bed::new();
+    let (session, _) = bed.attach(bed.open("a"));
+    bed.detach(&session, Cause::Normal, None);
+    let bed = bed.restart();
+    let transient = |bed: &Bed| Open {
+        expiry_seconds: 0,
+        ..bed.open("a")
+    };
+    let (session, opened) = bed.attach(transient(&bed));
+    assert!(opened.session_present && opened.is_durable);
+    bed.detach(&session, Cause::Lost, None);
+    let (_, opened) = bed.attach(transient(&bed));
+    assert!(!opened.session_present && !opened.is_durable);
+    let commands = bed.node.counts().commands;
+    let (_, opened) = bed.attach(transient(&bed));
+    assert!(!opened.is_durable);
+    // The sweep of the ended session may go on meanwhile.
+    assert!(bed.node.counts().commands <= commands + 1);
+}
+
+#[test]
 fn a_fenced_connection_has_no_say() {
     let bed = Bed::new();
     let (old, _) = bed.attach(bed.open("a"));

@@ -122,6 +122,12 @@ impl Prefix {
         key.into()
     }
 
+    /// The publisher that a key of [`Self::seen`] names.
+    pub(crate) fn publisher_of(&self, key: &[u8]) -> Option<ClientId> {
+        let name = key.get(self.0.len() + 9..)?;
+        ClientId::new(std::str::from_utf8(name).ok()?).ok()
+    }
+
     pub(crate) fn all_seen(&self, incarnation: u64) -> KeyRange {
         KeyRange::of(self.numbered(kind::SEEN, incarnation, 0))
     }
@@ -288,6 +294,9 @@ mod tests {
             let key = prefix.subscription(3, &filter);
             prop_assert_eq!(prefix.filter_of(&key), Some(filter));
             prop_assert_eq!(number_at_end(&prefix.entry(3, seq)), Some(seq));
+            let publisher = ClientId::new(&client).unwrap();
+            let named = prefix.publisher_of(&prefix.seen(3, &publisher));
+            prop_assert_eq!(named, Some(publisher));
             let range = prefix.entries_from(3, seq);
             prop_assert_eq!(&range.start[..], &prefix.entry(3, seq)[..]);
         }

@@ -35,6 +35,11 @@ impl Seen {
         }
     }
 
+    /// Whether nothing was taken yet.
+    pub(crate) fn is_new(&self) -> bool {
+        self.floor == 0 && self.runs.is_empty()
+    }
+
     pub(crate) fn session(&self) -> u64 {
         self.session
     }

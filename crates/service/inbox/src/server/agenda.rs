@@ -45,6 +45,11 @@ pub(crate) enum Chore {
         session: SessionKey,
         incarnation: u64,
     },
+    /// Forget publishers that have nothing unreleased.
+    Tidy {
+        session: SessionKey,
+        incarnation: u64,
+    },
     /// Give a session's subscriptions the routes that they may lack.
     Route {
         session: SessionKey,

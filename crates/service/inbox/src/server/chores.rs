@@ -4,15 +4,15 @@
 use std::sync::{Arc, OnceLock};
 
 use bifrust_kv::{Ack, Client, ExecuteError, Then};
-use bifrust_model::{Event, EventKind, SessionKey, TopicFilter};
+use bifrust_model::{ClientId, Event, EventKind, SessionKey, TopicFilter};
 use bytes::Bytes;
 
 use super::{Chore, Hub, Outcome, RouteEnd, Routes, restore_routes};
 use crate::gather::{Start, gather};
 use crate::schema::Prefix;
 use crate::store::{
-    Answer, Command, ConfirmRoutes, Detach, Due, Expire, Query, Reply, Store, Sweep, WillFate,
-    WillSent,
+    Answer, Command, ConfirmRoutes, Detach, Due, Expire, Query, Reply, Store, Sweep, Tidy,
+    WillFate, WillSent,
 };
 use crate::{InboxError, Will, WillSender};
 
@@ -24,6 +24,9 @@ const SWEEP_FILTERS: usize = 256;
 
 /// Other rows of an ended session deleted in one command.
 const SWEEP_ROWS: u32 = 512;
+
+/// Publishers looked through in one command.
+const TIDY_PUBLISHERS: usize = 256;
 
 /// What chores work with.
 #[derive(Clone)]
@@ -51,6 +54,10 @@ impl Chores {
                 session,
                 incarnation,
             } => self.sweep(session, incarnation, self.reporting(chore)),
+            Chore::Tidy {
+                session,
+                incarnation,
+            } => self.tidy(session, incarnation, None, self.reporting(chore)),
             Chore::Route {
                 session,
                 incarnation,
@@ -300,6 +307,45 @@ impl Chores {
             Err(_) => done(Outcome::Failed),
         };
         self.execute(&lane, command, Box::new(swept));
+    }
+
+    /// Looks through the publishers that a session remembers, page by page.
+    fn tidy(
+        &self,
+        session: SessionKey,
+        incarnation: u64,
+        after: Option<ClientId>,
+        done: Then<Outcome>,
+    ) {
+        let chores = self.clone();
+        let key = Prefix::new(&session);
+        let query = Query::Publishers {
+            session: session.clone(),
+            incarnation,
+            after,
+            limit: TIDY_PUBLISHERS,
+        };
+        let found = move |answer| {
+            let publishers = match answer {
+                Ok(Answer::Publishers(publishers)) if !publishers.is_empty() => publishers,
+                // What stays after a failure is looked through with the next new publishers.
+                _ => return done(Outcome::Done),
+            };
+            let last = publishers.last().cloned();
+            let command = Command::Tidy(Tidy {
+                session: session.clone(),
+                incarnation,
+                publishers,
+            });
+            let lane = session.clone();
+            let next = chores.clone();
+            let tidied = move |result| match result {
+                Ok(Reply::Done) => next.tidy(session, incarnation, last, done),
+                _ => done(Outcome::Done),
+            };
+            chores.execute(&lane, command, Box::new(tidied));
+        };
+        self.client.query(key.as_bytes(), query, Box::new(found));
     }
 
     /// The node ended between a subscription's row and its route.

@@ -9,7 +9,7 @@ use bifrust_plugin_api::Events;
 use bifrust_session_dict::ConnectionRef;
 use hashbrown::HashMap;
 
-use super::{Chore, Online, Tenants, Timer};
+use super::{Chore, Online, Presence, Tenants, Timer};
 use crate::metrics::Metrics;
 use crate::store::Effect;
 use crate::{Delivery, Owner, Push};
@@ -17,6 +17,7 @@ use crate::{Delivery, Owner, Push};
 /// What effects and calls share.
 pub(crate) struct Hub {
     pub(crate) online: Online,
+    pub(crate) presence: Presence,
     pub(crate) timer: Timer,
     pub(crate) clock: Clock,
     pub(crate) events: Events,
@@ -46,7 +47,12 @@ impl Hub {
                     }
                     pushes.add(to, epoch, delivery);
                 }
-                Effect::Attached(ownership) => self.note_attached(&ownership),
+                Effect::Attached { ownership, is_new } => {
+                    if is_new {
+                        self.presence.begun(&ownership.session);
+                    }
+                    self.note_attached(&ownership);
+                }
                 Effect::Overflowed {
                     session,
                     qos,
@@ -65,7 +71,17 @@ impl Hub {
                 Effect::SweepDue {
                     session,
                     incarnation,
-                } => self.timer.add_now(Chore::Sweep {
+                } => {
+                    self.presence.ended(&session);
+                    self.timer.add_now(Chore::Sweep {
+                        session,
+                        incarnation,
+                    });
+                }
+                Effect::TidyDue {
+                    session,
+                    incarnation,
+                } => self.timer.add_now(Chore::Tidy {
                     session,
                     incarnation,
                 }),

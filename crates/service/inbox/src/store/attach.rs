@@ -204,7 +204,7 @@ fn finish(
     }
     head.write_meta(rows);
     head.write_deadline(rows);
-    effects.push(Effect::Attached(Ownership {
+    let ownership = Ownership {
         session: command.session,
         incarnation: head.meta.incarnation,
         epoch: head.meta.epoch,
@@ -212,7 +212,9 @@ fn finish(
         next_seq: head.queue.next_seq(),
         sent_before: head.meta.sent_before,
         floor: head.floor(),
-    }));
+    };
+    let is_new = !head.meta.was_resumed;
+    effects.push(Effect::Attached { ownership, is_new });
     Reply::Attached(attached(head))
 }
 

@@ -25,6 +25,7 @@ pub(crate) enum Command {
     Expire(Expire),
     WillSent(WillSent),
     Sweep(Sweep),
+    Tidy(Tidy),
 }
 
 /// A connection takes its session.
@@ -194,6 +195,14 @@ pub(crate) struct Sweep {
     pub(crate) filters: Vec<TopicFilter>,
     /// Most rows of other kinds to delete.
     pub(crate) limit: u32,
+}
+
+/// Forgets publishers that have nothing unreleased.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Tidy {
+    pub(crate) session: SessionKey,
+    pub(crate) incarnation: u64,
+    pub(crate) publishers: Vec<ClientId>,
 }
 
 /// What the proposer of a command hears.

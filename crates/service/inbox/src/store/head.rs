@@ -29,6 +29,8 @@ pub(crate) struct Head {
     pub(crate) next_generation: u64,
     /// Number of subscriptions, once it was needed.
     pub(crate) subscriptions: Option<u32>,
+    /// Publishers first seen since their rows were last looked through; a hint, not of the rows.
+    pub(crate) new_publishers: u32,
     /// As it is stored.
     cursor: Cursor,
 }
@@ -46,6 +48,7 @@ impl Head {
             inbound: BTreeMap::new(),
             next_generation: cursor.next_generation,
             subscriptions: Some(0),
+            new_publishers: 0,
             cursor,
         }
     }

@@ -109,6 +109,12 @@ impl Heads {
         self.map.remove(session).map(|used| used.head)
     }
 
+    /// How many there are.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.map.len()
+    }
+
     fn make_room(&mut self) {
         self.tick += 1;
         self.uses_until_count -= 1;

@@ -13,6 +13,9 @@ use super::{Effect, Reply};
 use crate::Delivery;
 use crate::schema::{BODY, Body, EntryHeader, META, Seen};
 
+/// New QoS 2 publishers of a session after which it is tidied: bounds the rows that nobody needs.
+const PUBLISHERS_BETWEEN_TIDIES: u32 = 256;
+
 /// One message for many sessions. Those that have ended are passed over.
 pub(super) fn apply(
     heads: &mut Heads,
@@ -148,6 +151,9 @@ impl Place<'_> {
             return;
         }
         if let (Some(mut seen), Some(keyed)) = (seen, key) {
+            if seen.is_new() {
+                self.note_publisher(effects);
+            }
             seen.raise_floor(keyed.floor.min(keyed.key.generation));
             seen.note(keyed.key.generation);
             let row = self.head.prefix.seen(self.head.meta.incarnation, publisher);
@@ -169,6 +175,18 @@ impl Place<'_> {
             .map(|value| readable(Seen::decode(value)))
             .filter(|seen| seen.session() == keyed.key.session)
             .unwrap_or_else(|| Seen::new(keyed.key.session))
+    }
+
+    /// After many new publishers the rows of those that have nothing unreleased are looked for.
+    fn note_publisher(&mut self, effects: &mut Vec<Effect>) {
+        self.head.new_publishers += 1;
+        if self.head.new_publishers >= PUBLISHERS_BETWEEN_TIDIES {
+            self.head.new_publishers = 0;
+            effects.push(Effect::TidyDue {
+                session: self.session(),
+                incarnation: self.head.meta.incarnation,
+            });
+        }
     }
 
     fn has_room(&self, bytes: usize) -> bool {

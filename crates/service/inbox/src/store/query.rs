@@ -3,7 +3,7 @@
 use std::ops::Bound;
 
 use bifrust_model::record::RecordError;
-use bifrust_model::{Expiry, Qos, SessionKey, Subscription, TopicFilter};
+use bifrust_model::{ClientId, Expiry, Qos, SessionKey, Subscription, TopicFilter};
 use bifrust_storage::{Direction, Read, StorageError};
 use bytes::Bytes;
 
@@ -27,6 +27,13 @@ pub(crate) enum Query {
     },
     /// A page of a session's queue.
     Entries(Page),
+    /// Publishers that a session remembers, after one.
+    Publishers {
+        session: SessionKey,
+        incarnation: u64,
+        after: Option<ClientId>,
+        limit: usize,
+    },
     /// A will that is due.
     Will { session: SessionKey, epoch: u64 },
     /// What has a deadline or is attached, after a key.
@@ -62,6 +69,7 @@ pub(crate) enum Answer {
         expired: Vec<u64>,
         next: u64,
     },
+    Publishers(Vec<ClientId>),
     Will(Option<Will>),
     Deadlines {
         found: Vec<(SessionKey, Due)>,
@@ -91,6 +99,12 @@ pub(super) fn answer(read: &dyn Read, query: Query) -> Result<Answer, StorageErr
             limit,
         } => subscriptions(read, &session, incarnation, after.as_ref(), limit),
         Query::Entries(page) => entries(read, &page),
+        Query::Publishers {
+            session,
+            incarnation,
+            after,
+            limit,
+        } => publishers(read, &session, incarnation, after.as_ref(), limit),
         Query::Will { session, epoch } => {
             let row = read.get(META, &Prefix::new(&session).will(epoch))?;
             let row = row.map(|value| readable(WillRow::decode(value)));
@@ -128,6 +142,29 @@ fn subscriptions(
         subscriptions,
         more,
     })
+}
+
+fn publishers(
+    read: &dyn Read,
+    session: &SessionKey,
+    incarnation: u64,
+    after: Option<&ClientId>,
+    limit: usize,
+) -> Result<Answer, StorageError> {
+    let prefix = Prefix::new(session);
+    let range = prefix.all_seen(incarnation);
+    let after = after.map(|publisher| prefix.seen(incarnation, publisher));
+    let start = after
+        .as_deref()
+        .map_or_else(|| range.start(), Bound::Excluded);
+    let rows = read.range(META, start, range.end(), Direction::Forward);
+    let mut publishers = Vec::new();
+    for row in rows.take(limit) {
+        let publisher = prefix.publisher_of(&row?.0);
+        publishers
+            .push(publisher.ok_or_else(|| unreadable(RecordError::Invalid("publisher key")))?);
+    }
+    Ok(Answer::Publishers(publishers))
 }
 
 fn entries(read: &dyn Read, page: &Page) -> Result<Answer, StorageError> {

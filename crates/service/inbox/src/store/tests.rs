@@ -1,19 +1,20 @@
 mod model;
+mod wills;
 
 use std::sync::Arc;
 
 use bifrust_dist::RoutingKey;
 use bifrust_kv::testing::Bed;
 use bifrust_model::{
-    ClientId, ClientInfo, Hlc, Incarnation, Message, NodeId, NodeRef, Protocol, Qos, SessionKey,
-    Subscription, SubscriptionOptions, TenantName, TenantNumber, Topic, TopicFilter,
+    ClientId, Hlc, Incarnation, Message, NodeId, NodeRef, Qos, SessionKey, Subscription,
+    SubscriptionOptions, TenantNumber, Topic, TopicFilter,
 };
 use bifrust_session_dict::ConnectionRef;
 use smallvec::SmallVec;
 
 use super::*;
 use crate::schema::{Body, EntryHeader, SessionDeadline};
-use crate::{PageLimit, Subscribed, Will};
+use crate::{PageLimit, Subscribed};
 
 const NEVER: u32 = u32::MAX;
 
@@ -102,20 +103,6 @@ pub(super) fn detach_at(ms: u64, epoch: u64) -> Detach {
     }
 }
 
-fn will(delay_seconds: u32) -> Will {
-    Will {
-        message: (*message("will", Qos::AtLeastOnce)).clone(),
-        delay_seconds,
-        client: Arc::new(ClientInfo {
-            tenant: TenantName::new("acme").unwrap(),
-            user: None,
-            client: client(),
-            peer: None,
-            protocol: Protocol::V5,
-        }),
-    }
-}
-
 pub(super) fn insert(incarnation: u64, text: &str, qos: Qos) -> Insert {
     Insert {
         tenant: TenantNumber(7),
@@ -172,20 +159,6 @@ fn payloads(deliveries: &[Delivery]) -> Vec<&str> {
         .collect()
 }
 
-fn will_times(bed: &Bed<Store>) -> Vec<(u64, Option<u64>)> {
-    let Answer::Deadlines { found, .. } = bed.query(Query::Deadlines {
-        after: None,
-        limit: 99,
-    }) else {
-        panic!("not deadlines");
-    };
-    let wills = found.into_iter().filter_map(|(_, due)| match due {
-        Due::Will { epoch, deadline } => Some((epoch, deadline.due_ms)),
-        Due::Session(_) | Due::Sweep { .. } => None,
-    });
-    wills.collect()
-}
-
 #[test]
 fn a_queue_survives_the_connection_and_the_restart() {
     let mut bed = Bed::new(Store::default());
@@ -220,6 +193,31 @@ fn a_queue_survives_the_connection_and_the_restart() {
     assert_eq!(payloads(&deliveries), ["a", "b"]);
     let possibly_sent: Vec<_> = deliveries.iter().map(|d| d.possibly_sent).collect();
     assert_eq!(possibly_sent, [true, false]);
+}
+
+#[test]
+fn heads_are_given_up_within_their_bound_and_read_again() {
+    let heads = Heads::within(100_000);
+    let mut bed = Bed::new(Store { heads });
+    let name = |n: u64| SessionKey {
+        tenant: TenantNumber(7),
+        client: ClientId::new(&format!("c{n}")).unwrap(),
+    };
+    let mut most = 0;
+    for n in 1..9_000 {
+        let attach = Attach {
+            session: name(n),
+            ..attach_at(n)
+        };
+        bed.apply(Command::Attach(Box::new(attach)));
+        most = bed.coprocessor().heads.len().max(most);
+    }
+    assert!(bed.coprocessor().heads.len() < most);
+    let again = Attach {
+        session: name(1),
+        ..attach_at(9_000)
+    };
+    assert!(attached(bed.apply(Command::Attach(Box::new(again)))).session_present);
 }
 
 #[test]
@@ -459,6 +457,58 @@ fn a_keyed_publish_enters_a_queue_once() {
 }
 
 #[test]
+fn publishers_are_forgotten_once_they_have_released_all() {
+    let mut bed = Bed::new(Store::default());
+    let opened = attached(bed.apply(Command::Attach(Box::new(attach_at(10)))));
+    let publisher = SessionKey {
+        tenant: TenantNumber(7),
+        client: ClientId::new("p").unwrap(),
+    };
+    let attach = Attach {
+        session: publisher.clone(),
+        ..attach_at(20)
+    };
+    let sender = attached(bed.apply(Command::Attach(Box::new(attach))));
+    let (epoch, stamp, packet_id) = (sender.epoch, at(30), 1);
+    bed.apply(Command::BeginInbound(BeginInbound {
+        session: publisher.clone(),
+        epoch,
+        stamp,
+        packet_id,
+    }));
+    let mut insert = keyed(insert(opened.incarnation, "a", Qos::ExactlyOnce), 1, 1, 1);
+    if let Some(keyed) = &mut insert.key {
+        keyed.key.session = sender.incarnation;
+    }
+    bed.apply_twice(Command::Insert(insert));
+    let remembered = |bed: &Bed<Store>| {
+        let query = Query::Publishers {
+            session: session(),
+            incarnation: opened.incarnation,
+            after: None,
+            limit: 9,
+        };
+        bed.query(query)
+    };
+    let all = vec![publisher.client.clone()];
+    let tidy = Command::Tidy(Tidy {
+        session: session(),
+        incarnation: opened.incarnation,
+        publishers: all.clone(),
+    });
+    bed.apply_twice(tidy.clone());
+    assert_eq!(remembered(&bed), Answer::Publishers(all));
+    bed.apply(Command::ReleaseInbound(ReleaseInbound {
+        session: publisher,
+        epoch,
+        stamp,
+        packet_id,
+    }));
+    bed.apply_twice(tidy);
+    assert_eq!(remembered(&bed), Answer::Publishers(Vec::new()));
+}
+
+#[test]
 fn a_full_queue_refuses_the_newest_and_says_so() {
     let mut bed = Bed::new(Store::default());
     let opened = attached(bed.apply(Command::Attach(Box::new(attach_at(10)))));
@@ -558,94 +608,6 @@ fn expired_messages_are_named_unless_their_delivery_may_have_begun() {
         panic!("not entries");
     };
     assert_eq!((deliveries.len(), expired, next), (1, vec![2], 3));
-}
-
-#[test]
-fn wills_wait_go_or_are_stopped() {
-    // (transient, delay, how the connection ends, when the will is due)
-    let cases = [
-        (true, 0, WillFate::Due, Some(20)),
-        (true, 50, WillFate::Due, Some(20)),
-        (false, 0, WillFate::Due, Some(20)),
-        (false, 50, WillFate::Due, Some(50_020)),
-        (false, 500, WillFate::Due, Some(100_020)),
-        (false, 50, WillFate::Dropped, None),
-        (true, 0, WillFate::Dropped, None),
-    ];
-    for (transient, delay, fate, due) in cases {
-        let mut bed = Bed::new(Store::default());
-        let attach = Attach {
-            will: Some(will(delay)),
-            expiry_seconds: if transient { 0 } else { 100 },
-            ..attach_at(10)
-        };
-        let opened = attached(bed.apply_twice(Command::Attach(Box::new(attach))).0);
-        assert_eq!(will_times(&bed), [(opened.epoch, None)]);
-        let detach = Detach {
-            will: fate,
-            ..detach_at(20, opened.epoch)
-        };
-        let ((reply, effects), _) = bed.apply_twice(Command::Detach(Box::new(detach)));
-        assert_eq!(reply, Reply::Done);
-        let times: Vec<_> = due
-            .map(|due| (opened.epoch, Some(due)))
-            .into_iter()
-            .collect();
-        assert_eq!(will_times(&bed), times);
-        let told = effects.iter().find_map(|effect| match effect {
-            Effect::WillDue { at_ms, .. } => Some(*at_ms),
-            _ => None,
-        });
-        assert_eq!(told, due);
-        let epoch = opened.epoch;
-        bed.apply_twice(Command::WillSent(WillSent {
-            session: session(),
-            epoch,
-        }));
-        assert_eq!(will_times(&bed), []);
-    }
-}
-
-#[test]
-fn a_client_that_comes_back_in_time_stops_its_will() {
-    for (back_at, clean_start, left) in [
-        (30, false, None),
-        (60_000, false, Some(50_020)),
-        (30, true, Some(30)),
-    ] {
-        let mut bed = Bed::new(Store::default());
-        let attach = Attach {
-            will: Some(will(50)),
-            ..attach_at(10)
-        };
-        let opened = attached(bed.apply(Command::Attach(Box::new(attach))));
-        bed.apply(Command::Detach(Box::new(detach_at(20, opened.epoch))));
-        let back = Attach {
-            clean_start,
-            ..attach_at(back_at)
-        };
-        bed.apply_twice(Command::Attach(Box::new(back)));
-        let times: Vec<_> = left
-            .map(|due| (opened.epoch, Some(due)))
-            .into_iter()
-            .collect();
-        assert_eq!(will_times(&bed), times);
-    }
-}
-
-#[test]
-fn an_attach_that_finds_a_silent_owner_treats_its_will_as_if_it_had_just_gone() {
-    for (delay, left) in [(0, vec![Some(30)]), (50, vec![])] {
-        let mut bed = Bed::new(Store::default());
-        let attach = Attach {
-            will: Some(will(delay)),
-            ..attach_at(10)
-        };
-        bed.apply(Command::Attach(Box::new(attach)));
-        bed.apply(Command::Attach(Box::new(attach_at(30))));
-        let times: Vec<_> = will_times(&bed).into_iter().map(|(_, due)| due).collect();
-        assert_eq!(times, left);
-    }
 }
 
 #[test]

@@ -16,7 +16,7 @@ use smallvec::SmallVec;
 
 use super::command::{
     Attach, BeginInbound, Bounds, Command, ConfirmRoutes, Detach, Expire, Insert, InsertRetained,
-    Keyed, ReleaseInbound, Settle, Subscribe, Sweep, Target, Unsubscribe, WillFate, WillSent,
+    Keyed, ReleaseInbound, Settle, Subscribe, Sweep, Target, Tidy, Unsubscribe, WillFate, WillSent,
 };
 use crate::schema::{Body, EntryHeader, Reader, WillRow, put_bytes, put_varint};
 
@@ -36,6 +36,7 @@ mod kind {
     pub(super) const EXPIRE: u8 = 11;
     pub(super) const WILL_SENT: u8 = 12;
     pub(super) const SWEEP: u8 = 13;
+    pub(super) const TIDY: u8 = 14;
 }
 
 /// Fixed fields of a command and slack for lengths.
@@ -62,6 +63,7 @@ impl Wire for Command {
             Self::Expire(command) => put(out_ref, kind::EXPIRE, command),
             Self::WillSent(command) => put(out_ref, kind::WILL_SENT, command),
             Self::Sweep(command) => put(out_ref, kind::SWEEP, command),
+            Self::Tidy(command) => put(out_ref, kind::TIDY, command),
         }
         out.freeze()
     }
@@ -84,6 +86,7 @@ impl Wire for Command {
             kind::EXPIRE => Self::Expire(Expire::take(from)?),
             kind::WILL_SENT => Self::WillSent(WillSent::take(from)?),
             kind::SWEEP => Self::Sweep(Sweep::take(from)?),
+            kind::TIDY => Self::Tidy(Tidy::take(from)?),
             _ => return Err(RecordError::Invalid("kind of command")),
         })
     }
@@ -159,6 +162,7 @@ in_order! {
     Expire { session, epoch, stamp }
     WillSent { session, epoch }
     Sweep { session, incarnation, filters, limit }
+    Tidy { session, incarnation, publishers }
 }
 
 macro_rules! numbers {

@@ -125,7 +125,7 @@ fn any_insert() -> impl Strategy<Value = Command> {
 
 fn any_small() -> impl Strategy<Value = Command> {
     (
-        0u8..9,
+        0u8..10,
         any_session(),
         any::<[u64; 2]>(),
         any::<u16>(),
@@ -179,6 +179,11 @@ fn any_small() -> impl Strategy<Value = Command> {
                         session,
                         incarnation: epoch,
                         changed_at: number,
+                    }),
+                    8 => Command::Tidy(Tidy {
+                        publishers: vec![session.client.clone()],
+                        session,
+                        incarnation: epoch,
                     }),
                     _ => Command::Detach(Box::new(Detach {
                         session,
