@@ -1,5 +1,7 @@
 //! `bifrust config` and `bifrust user` as an operator meets them.
 
+#![allow(clippy::unwrap_used)] // helpers of tests
+
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};

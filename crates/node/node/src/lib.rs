@@ -9,6 +9,7 @@
 //! Holds no rules of MQTT: it only knows who needs whom. Callbacks upwards (`Deliverer`s into dist,
 //! owners into inbox, connections into session-dict) are bound here.
 
+mod bridge;
 pub mod config;
 mod error;
 mod running;

@@ -6,7 +6,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bifrust_api::{Health, Readiness};
-use bifrust_inbox::Inbox;
+use bifrust_dist::Deliverer;
+use bifrust_inbox::{Inbox, WillSender};
 use bifrust_model::{Settings, TenantName};
 use bifrust_mqtt::{ListenerKind, Server};
 use bifrust_plugin_api::{Meter, Meters};
@@ -14,6 +15,7 @@ use bifrust_providers::{ConfigSettings, PasswordAuth};
 use bifrust_registry::Registry;
 use bifrust_storage::Store;
 
+use crate::bridge::Bridge;
 use crate::config::Transport;
 
 /// What is left of a stop's time for all that comes after the clients.
@@ -37,6 +39,7 @@ struct Parts {
     ranges: OnceLock<bifrust_kv::Node>,
     registry: OnceLock<Registry>,
     inbox: OnceLock<Inbox>,
+    ways_up: OnceLock<(Arc<Bridge<dyn Deliverer>>, Arc<Bridge<dyn WillSender>>)>,
 }
 
 /// Each part is set once; the first one stays.
@@ -75,6 +78,14 @@ impl RunningNode {
 
     pub(crate) fn set_inbox(&self, inbox: Inbox) {
         set(&self.parts.inbox, inbox);
+    }
+
+    pub(crate) fn set_ways_up(
+        &self,
+        durable: Arc<Bridge<dyn Deliverer>>,
+        wills: Arc<Bridge<dyn WillSender>>,
+    ) {
+        set(&self.parts.ways_up, (durable, wills));
     }
 
     /// The first bound address of this transport.
@@ -171,6 +182,10 @@ impl RunningNode {
         }
         if let Some(ranges) = self.parts.ranges.get() {
             ranges.stop();
+        }
+        if let Some((durable, wills)) = self.parts.ways_up.get() {
+            durable.cut();
+            wills.cut();
         }
         if let Some(store) = self.parts.store.get() {
             store.shutdown();

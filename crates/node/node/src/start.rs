@@ -19,6 +19,7 @@ use bifrust_session_dict::Dict;
 use bifrust_storage::{FreeSpaceFloor, Store, SyncMode};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
+use crate::bridge::Bridge;
 use crate::config::{Config, Transport};
 use crate::error::StartError;
 use crate::running::RunningNode;
@@ -89,11 +90,11 @@ pub fn start(config: Config) -> Result<RunningNode, StartError> {
         lease: Arc::new(AlwaysHeld),
     };
     dict.bind(mailboxes.clone());
-    dist.bind(mailboxes.clone(), inbox.deliverer());
-    inbox.bind(
-        mailboxes.clone(),
-        bifrust_mqtt::will_sender(services.clone()),
-    );
+    let durable = Bridge::to(inbox.deliverer());
+    let wills = Bridge::to(bifrust_mqtt::will_sender(services.clone()));
+    node.set_ways_up(durable.clone(), wills.clone());
+    dist.bind(mailboxes.clone(), durable);
+    inbox.bind(mailboxes.clone(), wills);
     // Sessions of the ended incarnation count as just disconnected before any client comes.
     inbox.start();
     node.server = Some(bifrust_mqtt::start(

@@ -25,20 +25,24 @@ pub(super) fn plain(word: &str) -> String {
         .collect()
 }
 
-/// Edits from one word to the other: insertions, deletions, replacements.
+/// Edits from one word to the other: insertions, deletions, replacements, swaps of neighbours.
 fn distance(from: &str, to: &str) -> usize {
+    let from: Vec<char> = from.chars().collect();
     let to: Vec<char> = to.chars().collect();
-    let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (index, from) in from.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = index + 1;
-        for (column, to) in to.iter().enumerate() {
-            let replaced = diagonal + usize::from(from != *to);
-            diagonal = row[column + 1];
-            row[column + 1] = replaced.min(diagonal + 1).min(row[column] + 1);
+    let mut rows: Vec<Vec<usize>> = vec![(0..=to.len()).collect()];
+    for (i, a) in from.iter().enumerate() {
+        let mut row = vec![i + 1];
+        for (j, b) in to.iter().enumerate() {
+            let replaced = rows[i][j] + usize::from(a != b);
+            let mut least = replaced.min(rows[i][j + 1] + 1).min(row[j] + 1);
+            if i > 0 && j > 0 && from[i - 1] == *b && *a == to[j - 1] {
+                least = least.min(rows[i - 1][j - 1] + 1);
+            }
+            row.push(least);
         }
+        rows.push(row);
     }
-    row[to.len()]
+    rows[from.len()][to.len()]
 }
 
 #[cfg(test)]
@@ -50,7 +54,8 @@ mod tests {
         let names = ["MaxTopicLength", "MaxTopicLevels", "tcp"];
         assert_eq!(nearest("MaxTopicLenght", names), Some("MaxTopicLength"));
         assert_eq!(nearest("max_topic_levels", names), Some("MaxTopicLevels"));
-        assert_eq!(nearest("tpc", names), None);
+        assert_eq!(nearest("tpc", names), Some("tcp"));
+        assert_eq!(nearest("pct", names), None);
         assert_eq!(nearest("tc", names), Some("tcp"));
         assert_eq!(nearest("colour", names), None);
     }

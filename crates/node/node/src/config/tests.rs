@@ -140,7 +140,8 @@ kind = "tpc"
          allowed, the first a letter or digit",
         "b.toml:18: tenants.acme.MaxInflight: is no known key here; there is settings.MaxInflight",
         "b.toml:19: listeners.0: has no address; add for example address = \"127.0.0.1:1884\"",
-        "b.toml:20: listeners.0.kind: \"tpc\" is not known; what fits is \"tcp\" or \"ws\"",
+        "b.toml:20: listeners.0.kind: \"tpc\" is not known; what fits is \"tcp\" or \"ws\"; did \
+         you mean \"tcp\"?",
     ];
     assert_eq!(told, expected);
 }
