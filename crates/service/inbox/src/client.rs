@@ -16,9 +16,9 @@ use bifrust_registry::Registry;
 
 use crate::metrics::Metrics;
 use crate::schema::Prefix;
-use crate::server::{Chore, Chores, Hub, Online, Presence, Routes, Tenants, Timer};
+use crate::server::{Chore, Chores, Hub, Online, Presence, Reporting, Routes, Tenants, Timer};
 use crate::store::{Bounds, Command, Reply, Store};
-use crate::{InboxError, Owner, WillSender};
+use crate::{Config, InboxError, Owner, WillSender};
 
 /// Longest client id that a session can be kept for; the tenant's setting allows at most half.
 const CLIENT_BYTES_MAX: usize = 16 * 1024;
@@ -34,6 +34,7 @@ struct Inner {
     hub: Arc<Hub>,
     routes: Arc<dyn Routes>,
     wills: Arc<OnceLock<Arc<dyn WillSender>>>,
+    config: Config,
 }
 
 /// Why the inbox did not open.
@@ -57,14 +58,12 @@ impl Inbox {
         events: Events,
         meters: &dyn Meters,
     ) -> Result<Self, OpenError> {
-        Self::open_with(
-            node,
-            Arc::new(dist),
-            Arc::new(registry),
-            clock,
+        let (routes, tenants) = (Arc::new(dist), Arc::new(registry));
+        let reporting = Reporting {
             events,
-            meters,
-        )
+            metrics: Metrics::new(meters),
+        };
+        Self::open_with(node, routes, tenants, clock, reporting, Config::default())
     }
 
     pub(crate) fn open_with(
@@ -72,22 +71,23 @@ impl Inbox {
         routes: Arc<dyn Routes>,
         tenants: Arc<dyn Tenants>,
         clock: Clock,
-        events: Events,
-        meters: &dyn Meters,
+        reporting: Reporting,
+        config: Config,
     ) -> Result<Self, OpenError> {
         let hub = Arc::new(Hub {
             online: Online::new(),
             presence: Presence::new(),
-            timer: Timer::new(clock.clone()),
+            timer: Timer::new(clock.clone(), &config),
             clock,
-            events,
-            metrics: Metrics::new(meters),
+            reporting,
             tenants,
             owner: OnceLock::new(),
             node: OnceLock::new(),
         });
         let handler = hub.clone();
-        let client = node.host(Store::default(), move |effects| handler.handle(effects))?;
+        let client = node.host(Store::within(config.heads_bytes_max), move |effects| {
+            handler.handle(effects);
+        })?;
         let counted = hub.presence.count(node.store().read());
         counted.map_err(bifrust_kv::OpenError::from)?;
         let inner = Inner {
@@ -95,6 +95,7 @@ impl Inbox {
             hub,
             routes,
             wills: Arc::default(),
+            config,
         };
         let chores = Chores {
             hub: inner.hub.clone(),

@@ -12,6 +12,7 @@
 //! two connections of one session, read a clock in `store`.
 
 mod client;
+mod config;
 mod delivery;
 mod error;
 mod gather;
@@ -24,6 +25,7 @@ mod will;
 
 pub use bifrust_kv::Then;
 pub use client::{Inbox, OpenError};
+pub use config::Config;
 pub use delivery::{Delivery, Fetched, Owner, PageLimit, Push, packet_id};
 pub use error::InboxError;
 pub use session::{Cause, Detach, InboundId, Open, Opened, SessionRef, Settle, Subscribed};

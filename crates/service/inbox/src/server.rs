@@ -11,7 +11,7 @@ mod timer;
 
 pub(crate) use agenda::{Agenda, Chore, Outcome};
 pub(crate) use chores::Chores;
-pub(crate) use effects::{Hub, Pushes};
+pub(crate) use effects::{Hub, Pushes, Reporting};
 pub(crate) use online::Online;
 pub(crate) use presence::Presence;
 pub(crate) use routes::{RouteEnd, Routes, Tenants, restore_routes};

@@ -43,7 +43,7 @@ use heads::Heads;
 pub(crate) use heads::Named;
 
 /// The sessions of one range.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Store {
     heads: Heads,
 }
@@ -100,6 +100,22 @@ pub(crate) struct Ownership {
     pub(crate) next_seq: u64,
     pub(crate) sent_before: u64,
     pub(crate) floor: u64,
+}
+
+#[cfg(test)]
+impl Default for Store {
+    fn default() -> Self {
+        Self::within(crate::Config::default().heads_bytes_max)
+    }
+}
+
+impl Store {
+    /// A store that keeps about so many bytes of what the rows say in memory.
+    pub(crate) fn within(heads_bytes_max: usize) -> Self {
+        Self {
+            heads: Heads::within(heads_bytes_max),
+        }
+    }
 }
 
 impl Coprocessor for Store {

@@ -202,7 +202,7 @@ impl Inbox {
 
     fn forget(&self, session: &SessionKey, epoch: u64) {
         if self.hub().online.remove(session, epoch) {
-            self.hub().metrics.online.add(-1);
+            self.hub().reporting.metrics.online.add(-1);
         }
     }
 }

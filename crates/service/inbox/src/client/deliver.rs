@@ -14,11 +14,8 @@ use crate::schema::{Body, EntryHeader, Prefix};
 use crate::server::Pushes;
 use crate::store::{Command, Insert, Keyed, Reply, Target};
 
-/// Sessions in one command. More makes a batch that others of the range wait for.
-const TARGETS_MAX: usize = 512;
-
 impl Deliverer for Inbox {
-    /// One command per 512 sessions: the body once, then where it goes. `done` runs when all that is
+    /// A command for a bounded number of sessions: the body once, then where it goes. `done` runs when all that is
     /// queued is as durable as the tenant asks.
     fn deliver(
         &self,
@@ -75,10 +72,13 @@ impl Inbox {
             Keyed { key, floor }
         });
         let bounds = bounds(&publication.tenant);
-        let parts = targets.len().div_ceil(TARGETS_MAX);
+        let config = &self.inner.config;
+        let by_bytes = config.insert_bytes_max / body.bytes.len().max(1);
+        let targets_max = by_bytes.clamp(1, config.targets_max.get());
+        let parts = targets.len().div_ceil(targets_max);
         let mut answers = Parts::share(parts, done);
         while !targets.is_empty() {
-            let rest = targets.split_off(targets.len().min(TARGETS_MAX));
+            let rest = targets.split_off(targets.len().min(targets_max));
             let part = std::mem::replace(&mut targets, rest);
             let (Some(answer), Some(first)) = (answers.pop(), part.first()) else {
                 return;
@@ -100,7 +100,7 @@ impl Inbox {
 
     fn throttled(&self, publication: &Publication, left_out: usize) {
         let kind = EventKind::PersistentFanoutThrottled;
-        self.hub().events.emit(kind, || {
+        self.hub().reporting.events.emit(kind, || {
             Event::new(kind, self.hub().clock.stamp())
                 .tenant(&publication.tenant.name)
                 .topic(&publication.message.topic)
@@ -148,7 +148,7 @@ impl<'a> Sorting<'a> {
                 return;
             }
             if !self.queues_qos0 {
-                hub.metrics.unqueued.add(1);
+                hub.reporting.metrics.unqueued.add(1);
                 return;
             }
         }

@@ -160,8 +160,11 @@ impl Bed {
             routes.clone(),
             Arc::new(OneTenant(tenant.clone())),
             clock,
-            Events::new(Vec::new()),
-            &NoMeters,
+            Reporting {
+                events: Events::new(Vec::new()),
+                metrics: Metrics::new(&NoMeters),
+            },
+            crate::Config::default(),
         )
         .unwrap();
         let (push, pushes) = mpsc::channel();

@@ -9,17 +9,10 @@ use bifrust_model::SessionKey;
 use bytes::Bytes;
 use hashbrown::{HashMap, HashSet};
 
+use crate::Config;
+
 /// Things that may be on the agenda at once.
 const WAITING_MAX: usize = 1_000_000;
-
-/// Things that may be under way at once.
-const RUNNING_MAX: usize = 256;
-
-/// How far ahead the agenda looks; what is later is found by a later scan.
-const HORIZON_MS: u64 = 15 * 60_000;
-
-/// How often the rows are scanned.
-const SCAN_EVERY_MS: u64 = 10 * 60_000;
 
 /// How soon they are scanned if something did not fit.
 const SCAN_SOON_MS: u64 = 30_000;
@@ -74,8 +67,10 @@ pub(crate) enum Outcome {
 }
 
 /// Chores in the order of their times.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Agenda {
+    running_max: usize,
+    scan_every_ms: u64,
     heap: BinaryHeap<Reverse<(u64, Chore)>>,
     /// Earliest time of each chore in the heap.
     due: HashMap<Chore, u64, RandomState>,
@@ -85,13 +80,31 @@ pub(crate) struct Agenda {
 }
 
 impl Agenda {
+    pub(crate) fn new(config: &Config) -> Self {
+        let scan_every_ms = u64::try_from(config.scan_every.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            running_max: config.chores_max.get(),
+            scan_every_ms: scan_every_ms.max(1_000),
+            heap: BinaryHeap::new(),
+            due: HashMap::default(),
+            running: HashSet::default(),
+            failures: HashMap::default(),
+            is_scan_due_soon: false,
+        }
+    }
+
+    /// How far ahead the agenda looks: past the next scan, which finds what is later.
+    fn horizon_ms(&self) -> u64 {
+        self.scan_every_ms.saturating_mul(2)
+    }
+
     /// Notes a chore for a time.
     pub(crate) fn add(&mut self, at_ms: u64, chore: Chore, now_ms: u64) {
         if chore.is_found_again() {
             if self.is_sent(&chore) {
                 return;
             }
-            if at_ms > now_ms.saturating_add(HORIZON_MS) {
+            if at_ms > now_ms.saturating_add(self.horizon_ms()) {
                 return;
             }
             if self.heap.len() >= WAITING_MAX {
@@ -108,7 +121,7 @@ impl Agenda {
 
     /// The next chore whose time has come, unless enough are under way.
     pub(crate) fn next(&mut self, now_ms: u64) -> Option<Chore> {
-        if self.running.len() >= RUNNING_MAX {
+        if self.running.len() >= self.running_max {
             return None;
         }
         while let Some(Reverse((at_ms, _))) = self.heap.peek() {
@@ -130,7 +143,7 @@ impl Agenda {
 
     /// When to look again.
     pub(crate) fn next_at(&self) -> Option<u64> {
-        if self.running.len() >= RUNNING_MAX {
+        if self.running.len() >= self.running_max {
             return None; // The end of any of them wakes.
         }
         self.heap.peek().map(|Reverse((at_ms, _))| *at_ms)
@@ -154,7 +167,8 @@ impl Agenda {
     /// A scan has come to its end: the next one.
     pub(crate) fn plan_scan(&mut self, now_ms: u64) {
         self.is_scan_due_soon = false;
-        self.add(now_ms + SCAN_EVERY_MS, Chore::Scan { after: None }, now_ms);
+        let at_ms = now_ms.saturating_add(self.scan_every_ms);
+        self.add(at_ms, Chore::Scan { after: None }, now_ms);
     }
 
     /// A will that was sent and only has to be deleted is not sent again.
@@ -193,7 +207,7 @@ mod tests {
 
     #[test]
     fn chores_come_at_their_time_once() {
-        let mut agenda = Agenda::default();
+        let mut agenda = Agenda::new(&Config::default());
         agenda.add(20, expire(1), 0);
         agenda.add(10, expire(2), 0);
         agenda.add(30, expire(2), 0);
@@ -207,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_chore_under_way_is_not_begun_again() {
-        let mut agenda = Agenda::default();
+        let mut agenda = Agenda::new(&Config::default());
         agenda.add(1, expire(1), 0);
         assert_eq!(agenda.next(1), Some(expire(1)));
         agenda.add(2, expire(1), 1);
@@ -219,7 +233,7 @@ mod tests {
 
     #[test]
     fn a_failed_chore_comes_again_later_each_time() {
-        let mut agenda = Agenda::default();
+        let mut agenda = Agenda::new(&Config::default());
         agenda.add(0, expire(1), 0);
         let mut now_ms = 0;
         let mut last_delay = 0;
@@ -235,12 +249,13 @@ mod tests {
 
     #[test]
     fn no_more_run_than_may() {
-        let mut agenda = Agenda::default();
-        for epoch in 0..=RUNNING_MAX as u64 {
+        let mut agenda = Agenda::new(&Config::default());
+        let running_max = agenda.running_max;
+        for epoch in 0..=running_max as u64 {
             agenda.add(1, expire(epoch), 0);
         }
         let begun: Vec<_> = std::iter::from_fn(|| agenda.next(1)).collect();
-        assert_eq!(begun.len(), RUNNING_MAX);
+        assert_eq!(begun.len(), running_max);
         assert_eq!(agenda.next_at(), None);
         agenda.finish(begun[0].clone(), Outcome::Done, 1);
         assert!(agenda.next(1).is_some());
@@ -248,10 +263,10 @@ mod tests {
 
     #[test]
     fn what_is_far_ahead_is_left_to_a_later_scan() {
-        let mut agenda = Agenda::default();
-        agenda.add(HORIZON_MS + 1, expire(1), 0);
+        let mut agenda = Agenda::new(&Config::default());
+        agenda.add(agenda.horizon_ms() + 1, expire(1), 0);
         assert_eq!(agenda.next_at(), None);
         agenda.plan_scan(0);
-        assert_eq!(agenda.next_at(), Some(SCAN_EVERY_MS));
+        assert_eq!(agenda.next_at(), Some(agenda.scan_every_ms));
     }
 }

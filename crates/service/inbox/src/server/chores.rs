@@ -202,15 +202,15 @@ impl Chores {
         let sent = move |is_done: bool| {
             let hub = &chores.hub;
             if !is_done {
-                hub.metrics.wills_failed.add(1);
-                hub.events.emit(EventKind::WillDistError, || {
+                hub.reporting.metrics.wills_failed.add(1);
+                hub.reporting.events.emit(EventKind::WillDistError, || {
                     Event::new(EventKind::WillDistError, hub.clock.stamp())
                         .client(&client)
                         .detail("the will could not be sent and is tried again")
                 });
                 return done(Outcome::Failed);
             }
-            hub.metrics.wills_sent.add(1);
+            hub.reporting.metrics.wills_sent.add(1);
             // Deleting it is a chore of its own: if that fails, the will must not be sent again.
             let forgetting = chores.clone();
             forgetting.forget_will(
@@ -301,7 +301,7 @@ impl Chores {
         let swept = move |result| match result {
             Ok(Reply::Swept { more: true }) => chores.sweep(session, incarnation, done),
             Ok(_) => {
-                chores.hub.metrics.swept.add(1);
+                chores.hub.reporting.metrics.swept.add(1);
                 done(Outcome::Done);
             }
             Err(_) => done(Outcome::Failed),

@@ -14,14 +14,19 @@ use crate::metrics::Metrics;
 use crate::store::Effect;
 use crate::{Delivery, Owner, Push};
 
+/// Who is told what happens.
+pub(crate) struct Reporting {
+    pub(crate) events: Events,
+    pub(crate) metrics: Metrics,
+}
+
 /// What effects and calls share.
 pub(crate) struct Hub {
     pub(crate) online: Online,
     pub(crate) presence: Presence,
     pub(crate) timer: Timer,
     pub(crate) clock: Clock,
-    pub(crate) events: Events,
-    pub(crate) metrics: Metrics,
+    pub(crate) reporting: Reporting,
     pub(crate) tenants: Arc<dyn Tenants>,
     /// Where pushes go; bound once, before anyone can be attached.
     pub(crate) owner: OnceLock<Arc<dyn Owner>>,
@@ -102,13 +107,13 @@ impl Hub {
 
     pub(crate) fn note_attached(&self, ownership: &crate::store::Ownership) {
         if self.online.attach(ownership) {
-            self.metrics.online.add(1);
+            self.reporting.metrics.online.add(1);
         }
     }
 
     fn overflowed(&self, session: &SessionKey, qos: Qos, message: Option<&Message>) {
-        self.metrics.overflowed(qos);
-        self.events.emit(EventKind::Overflowed, || {
+        self.reporting.metrics.overflowed(qos);
+        self.reporting.events.emit(EventKind::Overflowed, || {
             let what = match message {
                 Some(_) => "refused the newest",
                 None => "gave up its oldest",

@@ -169,7 +169,7 @@ impl Online {
     }
 
     fn shard(&self, named: Named<'_>) -> MutexGuard<'_, HashMap<SessionKey, Entry, RandomState>> {
-        let hash = self.hasher.hash_one(HashedName(named));
+        let hash = self.hasher.hash_one(named);
         let shard = &self.shards[hash as usize % SHARDS];
         // Nothing that can panic runs under this lock.
         shard.lock().unwrap_or_else(PoisonError::into_inner)
@@ -180,14 +180,6 @@ fn named(session: &SessionKey) -> Named<'_> {
     Named {
         tenant: session.tenant,
         client: &session.client,
-    }
-}
-
-struct HashedName<'a>(Named<'a>);
-
-impl std::hash::Hash for HashedName<'_> {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        self.0.hash(state);
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bifrust_kv::Clock;
 
 use super::{Agenda, Chore, Outcome};
+use crate::Config;
 
 /// The wall clock may jump: it is looked at this often while something waits.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -23,7 +24,6 @@ struct Shared {
     wake: Condvar,
 }
 
-#[derive(Default)]
 struct State {
     agenda: Agenda,
     is_started: bool,
@@ -31,11 +31,15 @@ struct State {
 }
 
 impl Timer {
-    pub(crate) fn new(clock: Clock) -> Self {
+    pub(crate) fn new(clock: Clock, config: &Config) -> Self {
         Self {
             shared: Arc::new(Shared {
                 clock,
-                state: Mutex::default(),
+                state: Mutex::new(State {
+                    agenda: Agenda::new(config),
+                    is_started: false,
+                    is_stopped: false,
+                }),
                 wake: Condvar::new(),
             }),
             thread: Mutex::default(),

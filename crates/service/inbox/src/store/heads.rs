@@ -9,9 +9,6 @@ use hashbrown::{Equivalent, HashMap};
 
 use super::head::Head;
 
-/// Memory that heads may take. Less means that sessions used again after a while are read again.
-const BYTES_MAX: usize = 64 << 20;
-
 /// Uses after which the memory is counted again.
 const USES_BETWEEN_COUNTS: u32 = 4096;
 
@@ -55,13 +52,8 @@ impl Equivalent<SessionKey> for Named<'_> {
     }
 }
 
-impl Default for Heads {
-    fn default() -> Self {
-        Self::within(BYTES_MAX)
-    }
-}
-
 impl Heads {
+    /// No heads, and a bound for the memory that they may take.
     pub(crate) fn within(bytes_max: usize) -> Self {
         Self {
             map: HashMap::default(),
