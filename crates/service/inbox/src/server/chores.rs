@@ -4,7 +4,7 @@
 use std::sync::{Arc, OnceLock};
 
 use bifrust_kv::{Ack, Client, ExecuteError, Then};
-use bifrust_model::{ClientId, Event, EventKind, SessionKey, TopicFilter};
+use bifrust_model::{ClientId, SessionKey, TopicFilter};
 use bytes::Bytes;
 
 use super::{Chore, Hub, Outcome, RouteEnd, Routes, restore_routes};
@@ -198,16 +198,11 @@ impl Chores {
             return done(Outcome::Failed);
         };
         let chores = self.clone();
-        let client = will.client.clone();
         let sent = move |is_done: bool| {
             let hub = &chores.hub;
             if !is_done {
+                // The sender has told why.
                 hub.reporting.metrics.wills_failed.add(1);
-                hub.reporting.events.emit(EventKind::WillDistError, || {
-                    Event::new(EventKind::WillDistError, hub.clock.stamp())
-                        .client(&client)
-                        .detail("the will could not be sent and is tried again")
-                });
                 return done(Outcome::Failed);
             }
             hub.reporting.metrics.wills_sent.add(1);
