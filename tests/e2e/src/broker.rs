@@ -286,10 +286,9 @@ impl Broker {
         if !self.builder.is_strict {
             command.arg("--dev");
         }
-        if self.builder.config.is_some() {
-            command
-                .arg("--config")
-                .arg(self.home.path().join("bifrust.toml"));
+        let config = self.home.path().join("bifrust.toml");
+        if config.exists() {
+            command.arg("--config").arg(config);
         }
         for listener in ["--tcp", "--ws", "--api"] {
             if !self.builder.args.iter().any(|arg| arg == listener) {

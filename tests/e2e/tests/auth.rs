@@ -30,7 +30,8 @@ impl Users {
         ];
         let output = run_cli(&args, &format!("{password}\n"));
         assert_eq!(output.code, 0, "{output:?}");
-        assert!(!(output.stdout + &output.stderr).contains(password));
+        let said = output.stdout + &output.stderr;
+        assert!(password.len() < 4 || !said.contains(password), "{said}");
     }
 
     /// Gives a user rules, as an operator edits the file.

@@ -142,7 +142,7 @@ fn mutated_packets_harm_nobody() {
                 }
                 let mut client = Client::dial(broker.tcp(), version);
                 if kind > 0 {
-                    assert_eq!(client.greet(&Connect::new(version, "mutant")), 0);
+                    assert_eq!(client.greet(&Connect::new(version, "mutating")), 0);
                 }
                 let _ = client.try_send(&bytes); // it may be closed at once
                 drain(&mut client);
@@ -424,6 +424,12 @@ fn strange_names_are_quoted_wherever_they_are_written() {
                     .retain(),
             );
             assert_eq!(client.receive().topic, format!("{strange}/x"));
+            client.publish(
+                &Publish::new(format!("kept {strange}"), strange)
+                    .qos(1)
+                    .retain(),
+            );
+            client.ping();
             client.send(&[0x00, 0x00]);
             client.expect_disconnect(0x81);
         }
@@ -450,7 +456,7 @@ fn connections_come_and_go_without_end() {
             1 => Client::dial(broker.tcp(), version).send(&[0x10]),
             2 => {
                 let mut client = Client::dial(broker.tcp(), version);
-                client.send(&Connect::new(version, "churn").encode());
+                client.send(&Connect::new(version, "never heard").encode());
             }
             3 => broker.connect(&Connect::new(version, "churn")).cut(),
             _ => broker.connect(&Connect::new(version, "churn")).disconnect(),

@@ -1,9 +1,11 @@
 //! The program's own commands, its exit codes and how it stops.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use bifrust_e2e::broker::{Builder, Output, bifrust, run_cli, wait};
@@ -101,36 +103,35 @@ fn pub_sends_each_line_and_sub_prints_each() {
     let broker = Broker::start();
     let port = broker.tcp().port().to_string();
     let mut sub = Command::new(bifrust());
-    sub.args([
-        "sub",
-        "-h",
-        "127.0.0.1",
-        "-p",
-        &port,
-        "-i",
-        "reader",
-        "-q",
-        "1",
-    ]);
-    sub.args(["-t", "lines/#", "-C", "4", "-W", "20"])
+    sub.args(["sub", "-h", "127.0.0.1", "-p", &port, "-i", "reader"]);
+    sub.args(["-q", "1", "-t", "lines/#", "-W", "60"])
         .stdout(Stdio::piped());
-    let sub = sub.spawn().expect("started");
-    // A retained marker per try shows when the subscription stands.
-    let mut writer = broker.connect(&Connect::v5("writer"));
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while writer.publish(&Publish::new("lines/first", "0").qos(1)) == 0x10 {
-        assert!(Instant::now() < deadline, "it never subscribed");
-    }
-    let sent = cli(
-        &broker,
-        "pub",
-        &["-t", "lines/more", "-q", "1", "-l"],
-        "a\nb c\nd\n",
-    );
-    assert_eq!(sent.code, 0, "{sent:?}");
-    let output = sub.wait_with_output().expect("our own child");
-    assert!(output.status.success());
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "0\na\nb c\nd\n");
+    let mut sub = sub.spawn().expect("started");
+    let lines = BufReader::new(sub.stdout.take().expect("a pipe")).lines();
+    let is_there = AtomicBool::new(false);
+    thread::scope(|scope| {
+        // Its first line shows that the subscription stands.
+        scope.spawn(|| {
+            let mut writer = broker.connect(&Connect::v5("writer"));
+            while !is_there.load(Ordering::Relaxed) {
+                writer.publish(&Publish::new("lines/first", "first").qos(1));
+            }
+        });
+        let mut lines = lines.map(|line| line.expect("text"));
+        assert_eq!(lines.next().as_deref(), Some("first"));
+        is_there.store(true, Ordering::Relaxed);
+        let sent = cli(
+            &broker,
+            "pub",
+            &["-t", "lines/more", "-q", "1", "-l"],
+            "a\nb c\nd\n",
+        );
+        assert_eq!(sent.code, 0, "{sent:?}");
+        let more: Vec<String> = lines.filter(|line| line != "first").take(3).collect();
+        assert_eq!(more, ["a", "b c", "d"]);
+    });
+    sub.kill().expect("our own child");
+    sub.wait().expect("our own child");
 }
 
 #[test]
@@ -175,7 +176,7 @@ fn config_check_names_every_mistake() {
     assert_eq!(output.code, 2, "{output:?}");
     let said = output.stdout + &output.stderr;
     for (line, key, hint) in [
-        (3, "tpc", "tcp"),
+        (3, "tpc", "config keys"),
         (6, "MaxTopicLevels", "1024"),
         (7, "MaxTopicLenght", "MaxTopicLength"),
         (8, "QoS0OfflineQueue", "true"),

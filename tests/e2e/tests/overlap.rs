@@ -108,7 +108,8 @@ fn retain_flag_stays_if_any_match_asks_for_it() {
         }
         let broker = Broker::start();
         let mut client = broker.connect(&connect);
-        subscribe(&mut client, Filter::new("k/#", 1), 1);
+        // Without a scan of retained messages: a copy of its own would come from it.
+        subscribe(&mut client, Filter::new("k/#", 1).retain_handling(2), 1);
         client.publish(&Publish::new("k/x", "1").qos(1).retain());
         assert!(!client.receive().retain, "MQTT-3.3.1-12 {kind}");
         subscribe(

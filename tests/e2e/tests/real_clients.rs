@@ -1,12 +1,12 @@
 //! Clients that people use, each through the same scenarios: Paho Python, MQTT.js, mosquitto.
 //! rumqttc has a file of its own.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
 
-use bifrust_e2e::broker::{run_command, wait};
-use bifrust_e2e::{Broker, Client, Connect, Publish, fetch};
+use bifrust_e2e::broker::run_command;
+use bifrust_e2e::{Broker, Connect, Publish, fetch};
 
 const CACHE: &str = env!("CARGO_TARGET_TMPDIR");
 
@@ -140,43 +140,21 @@ impl Mosquitto {
         output.stdout
     }
 
-    /// Starts mosquitto_sub and waits until it is subscribed to the topic `ready`, too.
-    fn listen(&self, args: &[&str]) -> Listener {
-        let args = [args, &["-t", "ready", "-W", "30"]].concat();
-        let mut command = self.command("mosquitto_sub", &args);
-        let child = command
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("mosquitto_sub starts");
-        Listener { child }
-    }
-
-    /// Publishes to `ready` until somebody is there to hear it (0x10: nobody is).
-    fn wait_ready(&self, user: Option<&str>) {
-        let mut connect = Connect::v5("readiness");
-        connect.user = user.map(str::to_owned);
-        let mut client = Client::connect(self.broker.tcp(), &connect);
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while client.publish(&Publish::new("ready", "ready").qos(1)) == 0x10 {
-            assert!(Instant::now() < deadline, "mosquitto_sub never subscribed");
+    /// The flags of a session that stays.
+    fn session<'a>(&self, id: &'a str, user: Option<&'a str>) -> Vec<&'a str> {
+        let mut flags = vec!["-c", "-i", id];
+        if self.version == "mqttv5" {
+            flags.extend(["-x", "600"]);
         }
-        client.disconnect();
+        if let Some(user) = user {
+            flags.extend(["-u", user, "-P", "unused"]);
+        }
+        flags
     }
-}
 
-struct Listener {
-    child: Child,
-}
-
-impl Listener {
-    fn lines(self) -> Vec<String> {
-        let output = self.child.wait_with_output().expect("our own child");
-        assert!(output.status.success(), "{output:?}");
-        let text = String::from_utf8_lossy(&output.stdout);
-        text.lines()
-            .filter(|line| *line != "ready")
-            .map(str::to_owned)
-            .collect()
+    /// Leaves a session with these subscriptions: `-E` ends mosquitto_sub once it has them.
+    fn leave(&self, session: &[&str], args: &[&str]) {
+        self.subscribe(&[session, args, &["-E"]].concat());
     }
 }
 
@@ -184,110 +162,119 @@ fn mosquitto(version: &'static str) {
     let Some(on) = Mosquitto::new(version) else {
         return;
     };
-    for qos in ["0", "1", "2"] {
-        let listener = on.listen(&["-q", qos, "-t", "q/#", "-C", "4"]);
-        on.wait_ready(None);
-        for published in ["0", "1", "2"] {
-            on.publish(&["-q", published, "-t", "q/x", "-m", published]);
-        }
-        assert_eq!(listener.lines(), ["0", "1", "2"], "QoS {qos}");
-    }
+    qos(&on);
     retained(&on);
     will(&on);
-    persistent(&on);
     takeover(&on);
     overlap(&on);
     tenants(&on);
 }
 
+/// Each quality to each, through sessions that stay: the persistent scenario, too.
+fn qos(on: &Mosquitto) {
+    for (granted, expected) in [("1", "1 1\n1 2\n"), ("2", "1 1\n2 2\n")] {
+        let topic = format!("q/{granted}");
+        let session = on.session(&topic, None);
+        on.leave(&session, &["-q", granted, "-t", &topic]);
+        for published in ["1", "2"] {
+            on.publish(&["-q", published, "-t", &topic, "-m", published]);
+        }
+        let more = ["-q", granted, "-t", &topic, "-C", "2", "-F", "%q %p"];
+        assert_eq!(on.subscribe(&[&session[..], &more].concat()), expected);
+    }
+    let mut reader = on.broker.connect(&Connect::v5("reader"));
+    reader.subscribe("q/x", 2);
+    for qos in ["0", "1", "2"] {
+        on.publish(&["-q", qos, "-t", "q/x", "-m", qos]);
+        let got = reader.receive();
+        assert_eq!(
+            (got.text(), got.qos.to_string()),
+            (qos.to_owned(), qos.to_owned())
+        );
+    }
+}
+
 fn retained(on: &Mosquitto) {
     on.publish(&["-q", "1", "-r", "-t", "r/x", "-m", "old"]);
     on.publish(&["-q", "2", "-r", "-t", "r/x", "-m", "new"]);
+    let format = ["-C", "1", "-F", "%r %q %p"];
     assert_eq!(
-        on.subscribe(&["-q", "1", "-t", "r/+", "-C", "1", "-F", "%r %q %p"]),
+        on.subscribe(&[&["-q", "1", "-t", "r/+"][..], &format].concat()),
         "1 1 new\n"
     );
     on.publish(&["-q", "1", "-r", "-t", "r/x", "-n"]);
     on.publish(&["-q", "1", "-r", "-t", "r/y", "-m", "left"]);
-    assert_eq!(on.subscribe(&["-t", "r/#", "-C", "1"]), "left\n");
+    assert_eq!(on.subscribe(&["-q", "1", "-t", "r/#", "-C", "1"]), "left\n");
 }
 
 fn will(on: &Mosquitto) {
-    let listener = on.listen(&["-q", "1", "-t", "w", "-C", "2"]);
-    on.wait_ready(None);
+    let session = on.session("will watcher", None);
+    on.leave(&session, &["-q", "1", "-t", "w"]);
+    let mut witness = on.broker.connect(&Connect::v5("witness"));
+    witness.subscribe("alive", 1);
     let mut dying = on
         .command(
-            "mosquitto_sub",
-            &["-t", "ready2", "-t", "none", "--will-topic", "w"],
+            "mosquitto_pub",
+            &["-t", "alive", "-q", "1", "-l", "-i", "dying"],
         )
-        .args(["--will-payload", "gone", "--will-qos", "1", "-i", "dying"])
-        .stdout(Stdio::null())
+        .args([
+            "--will-topic",
+            "w",
+            "--will-payload",
+            "gone",
+            "--will-qos",
+            "1",
+        ])
+        .stdin(Stdio::piped())
         .spawn()
-        .expect("mosquitto_sub starts");
-    let mut client = on.broker.connect(&Connect::v5("readiness 2"));
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while client.publish(&Publish::new("ready2", "x").qos(1)) == 0x10 {
-        assert!(Instant::now() < deadline, "mosquitto_sub never subscribed");
-    }
+        .expect("mosquitto_pub starts");
+    let mut stdin = dying.stdin.take().expect("a pipe");
+    stdin.write_all(b"alive\n").expect("it reads");
+    witness.receive();
     dying.kill().expect("our own child");
-    wait(&mut dying, Duration::from_secs(5)).expect("it was killed");
-    assert_eq!(listener.lines(), ["gone"]);
-}
-
-fn persistent(on: &Mosquitto) {
-    let session: &[&str] = match on.version {
-        "mqttv5" => &["-c", "-i", "kept", "-x", "600"],
-        _ => &["-c", "-i", "kept"],
-    };
-    // -E: ends once subscribed.
-    on.subscribe(&[session, &["-q", "2", "-t", "p", "-E"]].concat());
-    for index in ["1", "2", "3"] {
-        on.publish(&["-q", "2", "-t", "p", "-m", index]);
-    }
-    let got = on.subscribe(&[session, &["-q", "2", "-t", "p", "-C", "3"]].concat());
-    assert_eq!(got, "1\n2\n3\n");
+    dying.wait().expect("our own child");
+    let more = ["-q", "1", "-t", "w", "-C", "1"];
+    assert_eq!(on.subscribe(&[&session[..], &more].concat()), "gone\n");
 }
 
 fn takeover(on: &Mosquitto) {
-    let mut older = on
-        .command("mosquitto_sub", &["-i", "same", "-t", "ready", "-t", "t"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("mosquitto_sub starts");
-    on.wait_ready(None);
-    let mut newer = on.broker.connect(&Connect::v5("same"));
-    newer.ping();
-    // It connects again by itself and takes the session back.
-    newer.expect_disconnect(0x8E);
-    older.kill().expect("our own child");
-    older.wait().expect("our own child");
+    let mut older = on.broker.connect(&Connect::v5("same"));
+    older.publish(&Publish::new("t", "kept").qos(1).retain());
+    assert_eq!(
+        on.subscribe(&["-i", "same", "-t", "t", "-C", "1"]),
+        "kept\n"
+    );
+    older.expect_disconnect(0x8E);
 }
 
 fn overlap(on: &Mosquitto) {
-    let listener = on.listen(&["-q", "2", "-t", "o/#", "-t", "o/+", "-t", "o/x", "-C", "3"]);
-    on.wait_ready(None);
+    let session = on.session("overlap", None);
+    let filters = ["-q", "2", "-t", "o/#", "-t", "o/+", "-t", "o/x"];
+    on.leave(&session, &filters);
     on.publish(&["-q", "2", "-t", "o/x", "-m", "once"]);
     on.publish(&["-q", "2", "-t", "o/y", "-m", "last"]);
-    assert_eq!(listener.lines(), ["once", "last"]);
+    let got = on.subscribe(&[&session[..], &filters, &["-C", "2"]].concat());
+    assert_eq!(got, "once\nlast\n");
 }
 
 fn tenants(on: &Mosquitto) {
-    let listen = |user: &str| {
-        on.listen(&[
-            "-i", "same", "-u", user, "-P", "x", "-q", "1", "-t", "n/#", "-C", "2",
-        ])
-    };
-    let red = listen("red/u");
-    on.wait_ready(Some("red/u"));
-    let blue = listen("blue/u");
-    on.wait_ready(Some("blue/u"));
-    for tenant in ["red", "blue"] {
-        let user = format!("{tenant}/u");
-        on.publish(&["-u", &user, "-P", "x", "-q", "1", "-t", "n/x", "-m", tenant]);
+    let users = [("red", "red/u"), ("blue", "blue/u")];
+    for (_, user) in users {
+        on.leave(&on.session("same", Some(user)), &["-q", "1", "-t", "n/#"]);
     }
-    assert_eq!(red.lines(), ["red"]);
-    assert_eq!(blue.lines(), ["blue"]);
+    for (tenant, user) in users {
+        on.publish(&[
+            "-u", user, "-P", "unused", "-q", "1", "-t", "n/x", "-m", tenant,
+        ]);
+        on.publish(&[
+            "-u", user, "-P", "unused", "-q", "1", "-t", "n/x", "-m", "end",
+        ]);
+    }
+    for (tenant, user) in users {
+        let session = on.session("same", Some(user));
+        let got = on.subscribe(&[&session[..], &["-q", "1", "-t", "n/#", "-C", "2"]].concat());
+        assert_eq!(got, format!("{tenant}\nend\n"));
+    }
 }
 
 #[test]

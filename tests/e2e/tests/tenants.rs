@@ -12,12 +12,12 @@ fn of(tenant: &str, connect: &Connect) -> Connect {
 
 #[test]
 fn same_ids_and_topics_stay_apart() {
-    let broker = Broker::start();
     for version in VERSIONS {
         for connect in [
             Connect::new(version, "same"),
             Connect::persistent(version, "kept"),
         ] {
+            let broker = Broker::start();
             let [mut red, mut blue] = pair(&broker, &connect);
             // Neither took the other over.
             red.subscribe("t/#", 2);

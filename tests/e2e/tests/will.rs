@@ -78,17 +78,20 @@ fn will_goes_out_after_a_protocol_error_and_a_missed_keep_alive() {
 fn retained_will_is_kept() {
     let broker = Broker::start();
     for version in VERSIONS {
-        let mut watcher = watcher(&broker);
-        let will = Will::new(format!("will/kept/{version:?}"), "kept")
-            .qos(1)
-            .retain();
+        let mut watcher = broker.connect(&Connect::v5("watcher"));
+        let topic = format!("will/kept/{version:?}");
+        watcher.publish(&Publish::new(&topic, "before").qos(1).retain());
+        watcher.subscribe(&topic, 1);
+        // The scan is over then: what follows is live.
+        assert!(watcher.receive().retain);
+        let will = Will::new(&topic, "kept").qos(1).retain();
         broker
             .connect(&Connect::new(version, "dying").will(will))
             .cut();
         let got = watcher.receive();
         assert!(!got.retain);
         let mut late = broker.connect(&Connect::v5("late"));
-        late.subscribe(&format!("will/kept/{version:?}"), 1); // MQTT-3.1.2-15
+        late.subscribe(&topic, 1); // MQTT-3.1.2-15
         let got = late.receive();
         assert_eq!((got.text().as_str(), got.retain), ("kept", true));
     }
@@ -249,13 +252,13 @@ fn wills_of_ended_incarnations_go_out_after_the_restart() {
         let mut watcher = broker.connect(&keep);
         watcher.subscribe("will/#", 1);
         let will = |text: &str| Will::new("will/restart", text).qos(1);
+        let gone = broker.connect(&Connect::v5("gone").will(will("never")));
+        gone.disconnect();
         let transient3 = broker.connect(&Connect::v3("t3").will(will("t3")));
         let transient5 = broker.connect(&Connect::v5("t5").will(will("t5")));
         let kept = broker.connect(&Connect::persistent(Version::V3, "p3").will(will("p3")));
         let late = Connect::v5("p5").resume().expiry(100);
         let delayed = broker.connect(&late.clone().will(will("p5").delay(2)));
-        let gone = broker.connect(&Connect::v5("gone").will(will("never")));
-        gone.disconnect();
         if is_killed {
             broker.kill();
         } else {

@@ -162,6 +162,8 @@ fn text_frames_end_the_connection() {
 fn bad_frames_end_the_connection_and_nothing_else() {
     let broker = Broker::start();
     let mut bystander = open(&broker, Version::V5, "bystander");
+    let mut long_ping = vec![0x89, 0xFE, 0, 126, 0, 0, 0, 0];
+    long_ping.resize(8 + 126, 0);
     let cases: [(&str, &[u8]); 6] = [
         ("not masked", &[0x82, 0x02, 0xC0, 0x00]),
         ("reserved bit", &[0xC2, 0x82, 0, 0, 0, 0, 0xC0, 0]),
@@ -170,7 +172,7 @@ fn bad_frames_end_the_connection_and_nothing_else() {
             "continuation of nothing",
             &[0x80, 0x82, 0, 0, 0, 0, 0xC0, 0],
         ),
-        ("long ping", &[0x89, 0xFE, 0, 126, 0, 0, 0, 0]),
+        ("long ping", &long_ping),
         (
             "a frame of 2^62 bytes",
             &[0x82, 0xFF, 0x40, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
