@@ -39,7 +39,8 @@ struct Parts {
     ranges: OnceLock<bifrust_kv::Node>,
     registry: OnceLock<Registry>,
     inbox: OnceLock<Inbox>,
-    ways_up: OnceLock<(Arc<Bridge<dyn Deliverer>>, Arc<Bridge<dyn WillSender>>)>,
+    durable: OnceLock<Arc<Bridge<dyn Deliverer>>>,
+    wills: OnceLock<Arc<Bridge<dyn WillSender>>>,
 }
 
 /// Each part is set once; the first one stays.
@@ -85,7 +86,8 @@ impl RunningNode {
         durable: Arc<Bridge<dyn Deliverer>>,
         wills: Arc<Bridge<dyn WillSender>>,
     ) {
-        set(&self.parts.ways_up, (durable, wills));
+        set(&self.parts.durable, durable);
+        set(&self.parts.wills, wills);
     }
 
     /// The first bound address of this transport.
@@ -183,8 +185,10 @@ impl RunningNode {
         if let Some(ranges) = self.parts.ranges.get() {
             ranges.stop();
         }
-        if let Some((durable, wills)) = self.parts.ways_up.get() {
+        if let Some(durable) = self.parts.durable.get() {
             durable.cut();
+        }
+        if let Some(wills) = self.parts.wills.get() {
             wills.cut();
         }
         if let Some(store) = self.parts.store.get() {
