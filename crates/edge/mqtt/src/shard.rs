@@ -56,6 +56,8 @@ pub(crate) struct Shard {
     waiting_for_stores: Vec<Seat>,
     /// Bytes on their way to durable stores.
     store_bytes: usize,
+    /// Lookups of receivers that are out.
+    pub(crate) lookups: usize,
     flusher: Option<Waker>,
     started: Instant,
     /// Milliseconds since the shard began, as of this turn.
@@ -183,6 +185,7 @@ impl Shard {
             outgoing: (0..shards).map(|_| Vec::new()).collect(),
             waiting_for_stores: Vec::new(),
             store_bytes: 0,
+            lookups: 0,
             flusher: None,
             started: Instant::now(),
             now_ms: 0,
@@ -363,7 +366,10 @@ impl Shard {
             Completion::FilterAccess(at, access) => self.filter_access(to, at, access),
             Completion::Begun(number, result) => self.publish_begun(to, number, result),
             Completion::Retained(number, result) => self.publish_retained(to, number, result),
-            Completion::Matched(number, result) => self.publish_matched(to, number, result),
+            Completion::Matched(number, result) => {
+                self.lookups = self.lookups.saturating_sub(1);
+                self.publish_matched(to, number, result);
+            }
             Completion::Delivered(token, result) => self.delivered(to, token, result),
             Completion::DeliveredUnasked(result) => self.delivered_unasked(to, result),
             Completion::Released(token, id, result) => self.released(to, token, id, result),
@@ -518,5 +524,27 @@ impl Shard {
             event.peer = peer;
             event.detail(ending.detail.clone())
         });
+    }
+}
+#[cfg(test)]
+mod sizes {
+    #[test]
+    fn sizes() {
+        use std::mem::size_of;
+        eprintln!(
+            "Connection {} Session {} Transport {} Task {} Queue {} Window {} Acks {} Inbound {} Connecting {} Closing {} Mail {} Publication {}",
+            size_of::<super::Connection>(),
+            size_of::<super::Session>(),
+            size_of::<super::Transport>(),
+            size_of::<super::Task>(),
+            size_of::<crate::session::queue::Queue>(),
+            size_of::<crate::session::window::Window>(),
+            size_of::<crate::session::acks::Acks>(),
+            size_of::<crate::session::inbound::Inbound>(),
+            size_of::<crate::connection::Connecting>(),
+            size_of::<crate::connection::Closing>(),
+            size_of::<crate::mailbox::Mail>(),
+            size_of::<bifrust_dist::Publication>()
+        );
     }
 }

@@ -25,7 +25,7 @@ use crate::session::{Memo, Session};
 use crate::shard::Shard;
 
 /// Publishes that may wait in the pipeline before reading stops.
-const PIPELINE_MAX: usize = 1024;
+const PIPELINE_MAX: usize = 256;
 
 /// What became of the checks.
 enum Verdict {
@@ -301,11 +301,13 @@ impl Shard {
             stage: if is_asked {
                 Stage::Access
             } else {
-                Stage::Ready
+                Stage::Match
             },
             publication,
             token,
             packet_id,
+            matched: None,
+            is_rematched: false,
             is_dropped: false,
         });
         let is_full = session.inbound.len() >= PIPELINE_MAX;
@@ -352,8 +354,7 @@ impl Shard {
             return;
         };
         if !waiting.publication.message.retain {
-            waiting.stage = Stage::Ready;
-            self.advance(seat);
+            self.match_waiting(seat, number);
             return;
         }
         waiting.stage = Stage::Store;
@@ -448,7 +449,6 @@ impl Shard {
         let topic = waiting.publication.message.topic.clone();
         let is_qos0 = waiting.token.is_none();
         let is_cleared = waiting.publication.message.payload.is_empty();
-        waiting.stage = Stage::Ready;
         match result {
             Ok(()) => {
                 let kind = match is_cleared {
@@ -456,7 +456,7 @@ impl Shard {
                     false => EventKind::MsgRetained,
                 };
                 self.emit(seat, kind, |event| event.topic(&topic));
-                self.advance(seat);
+                self.match_waiting(seat, number);
             }
             Err(error) => {
                 self.emit(seat, EventKind::MsgRetainedError, |event| {
@@ -464,7 +464,7 @@ impl Shard {
                 });
                 if is_qos0 {
                     // Nobody waits for it: who listens now still gets it.
-                    self.advance(seat);
+                    self.match_waiting(seat, number);
                 } else {
                     self.publish_failed(seat, number, is_retain_refusal(&error));
                 }
@@ -481,65 +481,23 @@ impl Shard {
         self.advance(seat);
     }
 
-    /// Routes all publishes whose turn has come.
-    pub(crate) fn advance(&mut self, seat: Seat) {
-        loop {
-            let Some(session) = self.session(seat) else {
-                return;
-            };
-            let Some((number, head)) = session.inbound.head() else {
-                break;
-            };
-            if head.stage != Stage::Ready {
-                if matches!(head.stage, Stage::Begin | Stage::Store)
-                    && session.inbound.len() < PIPELINE_MAX
-                {
-                    break;
-                }
-                return;
-            }
-            if head.is_dropped {
-                session.inbound.pop();
-                continue;
-            }
-            let topic = head.publication.message.topic.clone();
-            match self.lookup(seat, &topic) {
-                Some(matched) => {
-                    let Some(session) = self.session(seat) else {
-                        return;
-                    };
-                    if let Some(Waiting {
-                        publication,
-                        token,
-                        packet_id,
-                        ..
-                    }) = session.inbound.pop()
-                    {
-                        self.route(seat, publication, &matched, token, packet_id);
-                    }
-                }
-                None => {
-                    self.request_match(seat, number, &topic);
-                    return;
-                }
-            }
-        }
-        // The pipeline has room and nothing in it has to be answered first.
-        self.resume(seat, Pause::Publish);
-    }
-
-    fn request_match(&mut self, seat: Seat, number: u64, topic: &Topic) {
-        let dist = self.edge.services.dist.clone();
+    /// Everything it needs is there but its receivers. They are looked up at once, whatever waits
+    /// before it, so that the lookups of a burst share their way.
+    fn match_waiting(&mut self, seat: Seat, number: u64) {
+        let edge = self.edge.clone();
         let Some(session) = self.session(seat) else {
             return;
         };
         let tenant = session.tenant.number;
-        if let Some(waiting) = session.inbound.get(number) {
-            waiting.stage = Stage::Match;
-        }
-        self.pause(seat, Pause::Publish);
+        let Some(waiting) = session.inbound.get(number) else {
+            return;
+        };
+        waiting.stage = Stage::Match;
+        let topic = waiting.publication.message.topic.clone();
         let done = self.reply(seat, move |result| Completion::Matched(number, result));
-        dist.match_topic(tenant, topic, done);
+        self.lookups += 1;
+        edge.services.dist.match_topic(tenant, &topic, done);
+        self.wait_for_stores(seat);
     }
 
     pub(crate) fn publish_matched(
@@ -548,30 +506,57 @@ impl Shard {
         number: u64,
         result: Result<Arc<Matched>, MatchError>,
     ) {
-        let Some(session) = self.session(seat) else {
+        let Some(waiting) = self
+            .session(seat)
+            .and_then(|session| session.inbound.get(number))
+        else {
             return;
         };
-        if !matches!(session.inbound.head(), Some((head, _)) if head == number) {
-            return;
-        }
-        let matched = match result {
-            Ok(matched) => matched,
+        match result {
+            Ok(matched) => {
+                waiting.matched = Some(matched);
+                waiting.stage = Stage::Ready;
+                self.advance(seat);
+            }
             Err(error) => {
                 self.emit(seat, EventKind::DistError, |event| {
                     event.detail(error.to_string())
                 });
                 self.publish_failed(seat, number, true);
-                return;
             }
-        };
-        // Used although it may be stale by now: it was asked for after the publish was accepted.
-        if let Some(Waiting {
-            publication,
-            token,
-            packet_id,
-            ..
-        }) = session.inbound.pop()
-        {
+        }
+    }
+
+    /// Routes all publishes whose turn has come.
+    pub(crate) fn advance(&mut self, seat: Seat) {
+        while let Some(session) = self.session(seat) {
+            let Some((number, head)) = session.inbound.head() else {
+                break;
+            };
+            if head.stage != Stage::Ready {
+                break;
+            }
+            if head.is_dropped {
+                session.inbound.pop();
+                continue;
+            }
+            // A route may have changed while it waited for those before it (contract C2).
+            let is_stale = head.matched.as_ref().is_none_or(|found| found.is_stale());
+            if is_stale && !head.is_rematched {
+                head.is_rematched = head.matched.is_some();
+                self.match_waiting(seat, number);
+                break;
+            }
+            let Some(Waiting {
+                publication,
+                token,
+                packet_id,
+                matched: Some(matched),
+                ..
+            }) = session.inbound.pop()
+            else {
+                break;
+            };
             if let Some(memo) = &mut session.memo
                 && memo.topic == publication.message.topic
             {
@@ -579,7 +564,14 @@ impl Shard {
             }
             self.route(seat, publication, &matched, token, packet_id);
         }
-        self.advance(seat);
+        let Some(session) = self.session(seat) else {
+            return;
+        };
+        // A permission that is awaited keeps reading off: the answer belongs to one place.
+        let is_asked = session.inbound.is_asking();
+        if !is_asked && session.inbound.len() < PIPELINE_MAX {
+            self.resume(seat, Pause::Publish);
+        }
     }
 }
 

@@ -2,9 +2,10 @@
 //! order in which they are routed.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use ahash::RandomState;
-use bifrust_dist::Publication;
+use bifrust_dist::{Matched, Publication};
 use hashbrown::HashMap;
 
 /// Where a publish that could not be routed at once stands.
@@ -16,10 +17,10 @@ pub(crate) enum Stage {
     Begin,
     /// Its retained copy is being made durable.
     Store,
-    /// Nothing keeps it but those before it.
-    Ready,
     /// Its receivers are being looked up.
     Match,
+    /// Nothing keeps it but those before it.
+    Ready,
 }
 
 /// A publish on its way to its receivers.
@@ -29,6 +30,9 @@ pub(crate) struct Waiting {
     /// Its acknowledgement; `None` at QoS 0.
     pub(crate) token: Option<u64>,
     pub(crate) packet_id: u16,
+    pub(crate) matched: Option<Arc<Matched>>,
+    /// Its receivers were looked up twice: what was found then is used.
+    pub(crate) is_rematched: bool,
     /// Nothing is done with it: it was refused on the way.
     pub(crate) is_dropped: bool,
 }
@@ -79,6 +83,12 @@ impl Inbound {
     pub(crate) fn get(&mut self, number: u64) -> Option<&mut Waiting> {
         let at = usize::try_from(number.checked_sub(self.first)?).ok()?;
         self.waiting.get_mut(at)
+    }
+
+    /// Whether the newest one waits for a permission; nothing is read behind it.
+    pub(crate) fn is_asking(&self) -> bool {
+        let newest = self.waiting.back();
+        newest.is_some_and(|waiting| waiting.stage == Stage::Access)
     }
 
     /// The publish that is next, and its number.

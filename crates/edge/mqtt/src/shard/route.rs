@@ -17,6 +17,9 @@ use crate::subscriptions::RouteStep;
 /// Mail for one other shard above which it is posted before the turn ends.
 const OUTGOING_MAX: usize = 256;
 
+/// Lookups of receivers that may be out, over all shards.
+const LOOKUPS_MAX: usize = 4096;
+
 /// How long until a route that could not be taken out is tried again.
 const ROUTE_RETRY_MS: u64 = 1000;
 
@@ -94,8 +97,7 @@ impl Shard {
                 self.post_outgoing(shard);
             }
             if self.edge.mailboxes.is_crowded(shard) {
-                self.pause(seat, Pause::Store);
-                self.waiting_for_stores.push(seat);
+                self.hold_publisher(seat);
             }
             self.wake_flusher();
         }
@@ -222,10 +224,25 @@ impl Shard {
 
     /// Stops reading from a publisher while too much is on its way to durable stores.
     pub(crate) fn wait_for_stores(&mut self, seat: Seat) {
-        if self.store_bytes > self.edge.config.max_store_bytes {
+        let is_crowded = self.lookups > self.lookups_max();
+        if is_crowded || self.store_bytes > self.edge.config.max_store_bytes {
+            self.hold_publisher(seat);
+        }
+    }
+
+    fn hold_publisher(&mut self, seat: Seat) {
+        let is_held = self
+            .connection(seat)
+            .is_none_or(|connection| connection.pauses.has(Pause::Store));
+        if !is_held {
             self.pause(seat, Pause::Store);
             self.waiting_for_stores.push(seat);
         }
+    }
+
+    /// Lookups of receivers that may be out: all shards share the range's queue.
+    fn lookups_max(&self) -> usize {
+        LOOKUPS_MAX / self.outgoing.len().max(1)
     }
 
     /// Bytes have arrived at their store.
@@ -237,6 +254,7 @@ impl Shard {
     pub(super) fn resume_publishers(&mut self) {
         if self.waiting_for_stores.is_empty()
             || self.store_bytes > self.edge.config.max_store_bytes / 2
+            || self.lookups > self.lookups_max() / 2
             || (0..self.outgoing.len()).any(|shard| self.edge.mailboxes.is_crowded(shard))
         {
             return;
