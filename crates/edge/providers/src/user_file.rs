@@ -180,12 +180,14 @@ impl UserFile {
         let mut seen = hashbrown::HashSet::new();
         let mut users = Vec::with_capacity(body.user.len());
         for user in body.user {
-            let line = line_of(text, user.span().start);
+            // Counting lines is only worth it for the one that is wrong.
+            let at = user.span().start;
+            let invalid = |message| self.invalid(line_of(text, at), message);
             let user = user.into_inner();
-            check(&user).map_err(|message| self.invalid(line, message))?;
+            check(&user).map_err(invalid)?;
             if !seen.insert((user.tenant.clone(), user.name.clone())) {
                 let message = format!("user {}/{} is here twice", user.tenant, user.name);
-                return Err(self.invalid(line, message));
+                return Err(invalid(message));
             }
             users.push(user);
         }

@@ -13,6 +13,14 @@ pub(crate) struct Addresses {
     pub(crate) api: Option<SocketAddr>,
 }
 
+/// Takes away what an earlier start left: until the new one is there, nothing serves.
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Writes the file; a reader sees all of it or nothing.
 pub(crate) fn write(path: &Path, addresses: &Addresses) -> io::Result<()> {
     let text = |address: Option<SocketAddr>| address.map(|address| address.to_string());
@@ -58,5 +66,8 @@ mod tests {
         assert_eq!(keys, ["api", "pid", "tcp", "tls", "version", "ws", "wss"]);
         assert!(object["wss"].is_null() && object["api"].is_null());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        remove(&path).unwrap();
+        remove(&path).unwrap();
+        assert!(!path.exists());
     }
 }

@@ -23,6 +23,9 @@ pub(crate) fn run(arguments: &StartArguments) -> anyhow::Result<ExitCode> {
     for warning in &loaded.warnings.0 {
         tracing::warn!("{warning}");
     }
+    if let Some(path) = &arguments.ready_file {
+        ready_file::remove(path).with_context(|| path.display().to_string())?;
+    }
     let stop_within = Duration::from_secs(loaded.config.limits.stop_seconds);
     let node = bifrust_node::start(loaded.config)?;
     let addresses = Addresses {
