@@ -28,6 +28,13 @@ pub(crate) struct Arguments {
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
     /// Start a node
+    ///
+    /// Layers: built-in defaults < config file < environment (BIFRUST__SECTION__KEY, with _FILE
+    /// behind it for a file that holds the value) < flags. `bifrust config keys` lists every key.
+    ///
+    /// Without --dev only users of the users file get in: see `bifrust user add --help`.
+    ///
+    /// Exit codes: 2 config, 3 data folder locked, 4 port taken.
     Start(StartArguments),
     /// Publish messages
     #[command(disable_help_flag = true)]
@@ -68,10 +75,7 @@ impl std::ops::Deref for BenchArguments {
     }
 }
 
-/// Start a node
-///
-/// Layers: built-in defaults < config file < environment (BIFRUST__SECTION__KEY) < flags.
-/// Exit codes: 2 config, 3 data folder locked, 4 port taken.
+/// What `bifrust start` is told.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   bifrust start --dev
@@ -84,7 +88,8 @@ pub(crate) struct StartArguments {
     /// Config file, by default /etc/bifrust/bifrust.toml if it is there
     #[arg(long, value_name = "FILE", env = "BIFRUST_CONFIG")]
     pub(crate) config: Option<PathBuf>,
-    /// Data folder, made if missing
+    /// Data folder, made if missing [default: /var/lib/bifrust for root, else
+    /// ~/.local/share/bifrust]
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
     /// Address for MQTT, or off [default: 0.0.0.0:1883]

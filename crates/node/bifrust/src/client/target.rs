@@ -23,7 +23,7 @@ pub(crate) struct Target {
     /// User name, TENANT/USER for a tenant other than the default one
     #[arg(short = 'u', long, value_name = "USER")]
     username: Option<String>,
-    /// File with the password; its last line end does not count
+    /// File with the password; its last line end does not count. BIFRUST_PASSWORD does as well
     #[arg(long, value_name = "FILE", conflicts_with = "password")]
     password_file: Option<PathBuf>,
     /// Password; everybody on this machine can read it, --password-file is better
