@@ -27,7 +27,9 @@ use arguments::Scenario;
 /// Runs one scenario and prints its report. Exit code 1 if QoS 1 or 2 lost, doubled or reordered.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     arguments.check()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let tasks = tokio::task::LocalSet::new();
     let report = runtime.block_on(tasks.run_until(async {
         match arguments.scenario {
@@ -41,5 +43,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         }
     }))?;
     report.print(arguments.json)?;
-    Ok(if report.kept_its_promises(arguments.qos) { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    Ok(if report.kept_its_promises(arguments.qos) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(1)
+    })
 }
