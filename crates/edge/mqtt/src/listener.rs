@@ -1,14 +1,15 @@
-//! Sockets that listen, and the acceptor that hands what comes in to the emptiest shard.
+//! Sockets that listen: a thread for each, which does nothing but accept and hand over to the
+//! emptiest shard.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::TcpListener;
-use tokio::sync::watch;
+use rustix::net::{SocketFlags, acceptfrom_with};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::error::StartError;
 use crate::mailbox::{Arrival, Mail};
@@ -20,8 +21,8 @@ const BACKLOG: i32 = 4096;
 /// How long to wait after an error that will not go away at once, such as no free file handle.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-pub(crate) fn bind(address: SocketAddr) -> Result<std::net::TcpListener, StartError> {
-    let listen = || -> io::Result<std::net::TcpListener> {
+pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
+    let listen = || -> io::Result<TcpListener> {
         let socket = Socket::new(
             Domain::for_address(address),
             Type::STREAM,
@@ -31,7 +32,8 @@ pub(crate) fn bind(address: SocketAddr) -> Result<std::net::TcpListener, StartEr
         if address.is_ipv6() {
             socket.set_only_v6(false)?;
         }
-        socket.set_nonblocking(true)?;
+        // Accepted sockets inherit it.
+        socket.set_tcp_nodelay(true)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         Ok(socket.into())
@@ -42,49 +44,61 @@ pub(crate) fn bind(address: SocketAddr) -> Result<std::net::TcpListener, StartEr
     })
 }
 
-/// Accepts on all listeners until told to stop.
-pub(crate) async fn accept_all(
-    edge: Arc<Edge>,
-    sockets: Vec<std::net::TcpListener>,
-    stopped: watch::Receiver<bool>,
-) {
-    let mut tasks = tokio::task::JoinSet::new();
-    for (index, socket) in sockets.into_iter().enumerate() {
-        match TcpListener::from_std(socket) {
-            Ok(listener) => {
-                tasks.spawn(accept(edge.clone(), listener, index, stopped.clone()));
-            }
-            Err(error) => tracing::error!(%error, "listener lost"),
-        }
-    }
-    while tasks.join_next().await.is_some() {}
+/// A listener that accepts.
+pub(crate) struct Acceptor {
+    socket: Arc<TcpListener>,
+    is_stopped: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
 }
 
-async fn accept(
-    edge: Arc<Edge>,
-    listener: TcpListener,
-    index: usize,
-    mut stopped: watch::Receiver<bool>,
-) {
-    loop {
-        let accepted = tokio::select! {
-            _ = stopped.wait_for(|stop| *stop) => return,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((stream, peer)) => hand_over(&edge, stream, peer, index),
-            Err(error) if is_of_one_connection(&error) => {}
+impl Acceptor {
+    pub(crate) fn start(edge: Arc<Edge>, socket: TcpListener, index: usize) -> io::Result<Self> {
+        let socket = Arc::new(socket);
+        let is_stopped = Arc::new(AtomicBool::new(false));
+        let (listener, stopped) = (socket.clone(), is_stopped.clone());
+        let thread = std::thread::Builder::new()
+            .name(format!("mqtt-accept-{index}"))
+            .spawn(move || accept_all(&edge, &listener, index, &stopped))?;
+        Ok(Self {
+            socket,
+            is_stopped,
+            thread,
+        })
+    }
+
+    /// Ends it; who waits to be accepted is refused by the system.
+    pub(crate) fn stop(self) -> JoinHandle<()> {
+        self.is_stopped.store(true, Ordering::Relaxed);
+        // Wakes the thread from its accept. If it fails, the socket is dead and the thread awake.
+        let _ = SockRef::from(&*self.socket).shutdown(Shutdown::Both);
+        self.thread
+    }
+}
+
+fn accept_all(edge: &Edge, listener: &TcpListener, index: usize, is_stopped: &AtomicBool) {
+    // The shards' event loops need sockets that do not block.
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    while !is_stopped.load(Ordering::Relaxed) {
+        match acceptfrom_with(listener, flags) {
+            Ok((socket, peer)) => {
+                let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
+                if let Some(peer) = peer {
+                    hand_over(edge, socket.into(), peer, index);
+                }
+            }
+            Err(error) if is_of_one_connection(error.kind()) => {}
+            Err(_) if is_stopped.load(Ordering::Relaxed) => return,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept connections");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                std::thread::sleep(ACCEPT_PAUSE);
             }
         }
     }
 }
 
-fn is_of_one_connection(error: &io::Error) -> bool {
+fn is_of_one_connection(kind: io::ErrorKind) -> bool {
     matches!(
-        error.kind(),
+        kind,
         io::ErrorKind::ConnectionAborted
             | io::ErrorKind::ConnectionReset
             | io::ErrorKind::ConnectionRefused
@@ -92,7 +106,7 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-fn hand_over(edge: &Edge, stream: tokio::net::TcpStream, peer: SocketAddr, index: usize) {
+fn hand_over(edge: &Edge, stream: TcpStream, peer: SocketAddr, index: usize) {
     let count = &edge.per_listener[index];
     let max = edge.config.listeners[index].max_connections;
     if count.fetch_add(1, Ordering::Relaxed) >= max {
@@ -100,15 +114,6 @@ fn hand_over(edge: &Edge, stream: tokio::net::TcpStream, peer: SocketAddr, index
         tracing::debug!(%peer, max, "listener is full");
         return;
     }
-    let _ = stream.set_nodelay(true); // only costs latency if it fails
-    let stream = match stream.into_std() {
-        Ok(stream) => stream,
-        Err(error) => {
-            edge.leave(index);
-            tracing::warn!(%error, "cannot hand a connection over");
-            return;
-        }
-    };
     let shard = edge.mailboxes.emptiest();
     edge.mailboxes.count_connections(shard, 1);
     let arrival = Arrival {

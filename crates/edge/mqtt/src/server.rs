@@ -1,4 +1,4 @@
-//! Starting and stopping: listeners bound, an acceptor, a thread per shard.
+//! Starting and stopping: listeners bound, an acceptor for each, a thread per shard.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,11 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
-
 use crate::config::{Config, ListenerKind};
 use crate::error::StartError;
-use crate::listener;
+use crate::listener::{self, Acceptor};
 use crate::mailbox::{Mail, Mailboxes};
 use crate::services::Services;
 use crate::shard;
@@ -29,9 +27,8 @@ pub struct Bound {
 pub struct Server {
     addresses: Vec<Bound>,
     mailboxes: Arc<Mailboxes>,
-    acceptor: JoinHandle<()>,
+    acceptors: Vec<Acceptor>,
     shards: Vec<JoinHandle<()>>,
-    stop: watch::Sender<bool>,
 }
 
 /// What all shards and the acceptor share.
@@ -74,7 +71,6 @@ pub fn start(
         mailboxes: mailboxes.clone(),
         per_listener,
     });
-    let (stop, stopped) = watch::channel(false);
     let mut shards = Vec::new();
     for id in 0..mailboxes.shards() {
         let runtime = event_loop()?;
@@ -82,16 +78,16 @@ pub fn start(
         let run = move || shard::run(id, &edge, &runtime);
         shards.push(spawn(format!("mqtt-shard-{id}"), run)?);
     }
-    let runtime = event_loop()?;
-    let acceptor = spawn("mqtt-accept".to_owned(), move || {
-        runtime.block_on(listener::accept_all(edge, sockets, stopped));
-    })?;
+    let acceptors = sockets
+        .into_iter()
+        .enumerate()
+        .map(|(index, socket)| Acceptor::start(edge.clone(), socket, index))
+        .collect::<io::Result<_>>()?;
     Ok(Server {
         addresses,
         mailboxes,
-        acceptor,
+        acceptors,
         shards,
-        stop,
     })
 }
 
@@ -120,9 +116,9 @@ impl Server {
     /// all is done or `within` has passed.
     pub fn stop(self, within: Duration) {
         let deadline = Instant::now() + within;
-        // Whoever listens may already have ended.
-        let _ = self.stop.send(true);
-        join(self.acceptor);
+        for acceptor in self.acceptors {
+            join(acceptor.stop());
+        }
         for shard in 0..self.mailboxes.shards() {
             self.mailboxes.post(shard, Mail::Stop { deadline });
         }

@@ -2,11 +2,11 @@
 
 pub(crate) mod acks;
 pub(crate) mod durable;
+pub(crate) mod fifo;
 pub(crate) mod inbound;
 pub(crate) mod queue;
 pub(crate) mod window;
 
-use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -128,9 +128,4 @@ impl Session {
 pub(crate) enum Added {
     New,
     Replaced,
-}
-
-/// Empties a queue and gives its memory back.
-pub(crate) fn clear<T>(queue: &mut VecDeque<T>) {
-    *queue = VecDeque::new();
 }

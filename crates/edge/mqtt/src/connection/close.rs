@@ -285,11 +285,17 @@ impl Shard {
 
     /// Writes what is left; then the peer is left, or given time to read it.
     fn say_goodbye(&mut self, seat: Seat, ending: &Ending) {
-        self.flush_connection(seat.slot);
         if ending.is_gone {
+            let has_more = self
+                .connection(seat)
+                .is_some_and(|connection| connection.pending() > 0);
+            if has_more {
+                self.flush_connection(seat.slot);
+            }
             self.leave_socket(seat);
             return;
         }
+        self.flush_connection(seat.slot);
         let due = self.now_ms + LINGER_MS;
         self.wheel.arm(due, seat, Timer::Linger);
         if let Some(connection) = self.connection(seat) {

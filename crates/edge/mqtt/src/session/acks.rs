@@ -1,9 +1,9 @@
 //! Answers to the client that wait for something. They leave in the order of arrival
 //! (MQTT-4.6.0-2 to -4), however their reasons to wait end.
 
-use std::collections::VecDeque;
-
 use bifrust_mqtt_codec::ReasonCode;
+
+use super::fifo::Fifo;
 
 /// What is answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ struct Entry {
 /// Answers in order of arrival. A token names one until it has left.
 #[derive(Debug, Default)]
 pub(crate) struct Acks {
-    entries: VecDeque<Entry>,
+    entries: Fifo<Entry>,
     first: u64,
 }
 
@@ -87,9 +87,7 @@ impl Acks {
         }
         self.first += 1;
         let entry = self.entries.pop_front()?;
-        if self.entries.is_empty() && self.entries.capacity() > 64 {
-            self.entries = VecDeque::new();
-        }
+        self.entries.trim();
         Some(entry.answer)
     }
 

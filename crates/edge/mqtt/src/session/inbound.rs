@@ -1,12 +1,13 @@
 //! Publishes of the client: QoS 2 identifiers, what counts against the Receive Maximum, and the
 //! order in which they are routed.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use ahash::RandomState;
 use bifrust_dist::{Matched, Publication};
 use hashbrown::HashMap;
+
+use super::fifo::Fifo;
 
 /// Where a publish that could not be routed at once stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,10 +52,10 @@ pub(crate) enum Seen {
 /// All of a client's publishes that are not finished.
 #[derive(Default)]
 pub(crate) struct Inbound {
-    waiting: VecDeque<Waiting>,
+    waiting: Fifo<Waiting>,
     first: u64,
     /// QoS 2 identifiers until PUBREL, and whether they are routed.
-    ids: HashMap<u16, bool, RandomState>,
+    ids: Option<Box<HashMap<u16, bool, RandomState>>>,
     /// Publishes that count against the Receive Maximum.
     unanswered: u32,
 }
@@ -99,14 +100,12 @@ impl Inbound {
     pub(crate) fn pop(&mut self) -> Option<Waiting> {
         let waiting = self.waiting.pop_front()?;
         self.first += 1;
-        if self.waiting.is_empty() && self.waiting.capacity() > 16 {
-            super::clear(&mut self.waiting);
-        }
+        self.waiting.trim();
         Some(waiting)
     }
 
     pub(crate) fn seen(&self, id: u16) -> Seen {
-        match self.ids.get(&id) {
+        match self.ids.as_ref().and_then(|ids| ids.get(&id)) {
             None => Seen::New,
             Some(false) => Seen::Pending,
             Some(true) => Seen::Routed,
@@ -115,27 +114,31 @@ impl Inbound {
 
     /// A QoS 2 identifier is in use from now on.
     pub(crate) fn begin(&mut self, id: u16, is_routed: bool) {
-        self.ids.insert(id, is_routed);
+        self.ids.get_or_insert_default().insert(id, is_routed);
     }
 
     pub(crate) fn routed(&mut self, id: u16) {
-        if let Some(is_routed) = self.ids.get_mut(&id) {
+        if let Some(is_routed) = self.ids.as_mut().and_then(|ids| ids.get_mut(&id)) {
             *is_routed = true;
         }
     }
 
     /// PUBREL, or a refusal: the identifier is free. False if it was not in use.
     pub(crate) fn release(&mut self, id: u16) -> bool {
-        let was_there = self.ids.remove(&id).is_some();
-        if self.ids.is_empty() && self.ids.capacity() > 64 {
-            self.ids = HashMap::default();
+        let Some(ids) = &mut self.ids else {
+            return false;
+        };
+        let was_there = ids.remove(&id).is_some();
+        if ids.is_empty() && ids.capacity() > 64 {
+            self.ids = None;
         }
         was_there
     }
 
     /// Identifiers whose message has reached its receivers.
     pub(crate) fn routed_ids(&self) -> Vec<u16> {
-        let routed = self.ids.iter().filter(|(_, is_routed)| **is_routed);
+        let ids = self.ids.iter().flat_map(|ids| ids.iter());
+        let routed = ids.filter(|(_, is_routed)| **is_routed);
         routed.map(|(id, _)| *id).collect()
     }
 

@@ -1,12 +1,13 @@
 //! Messages that wait for room in the window or on the socket, within the session's bounds.
 
-use std::collections::VecDeque;
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use bifrust_dist::Publication;
 use bifrust_model::{Message, Qos, Settings};
+
+use super::fifo::Fifo;
 
 /// A message, however it came here.
 #[derive(Clone, Debug)]
@@ -56,7 +57,7 @@ pub(crate) enum Offered {
 /// First in, first out, within `SessionInboxSize` and `SessionInboxBytes`.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
-    items: VecDeque<Outgoing>,
+    items: Fifo<Outgoing>,
     bytes: u64,
 }
 
@@ -98,10 +99,7 @@ impl Queue {
     pub(crate) fn pop(&mut self) -> Option<Outgoing> {
         let item = self.items.pop_front()?;
         self.bytes -= item.body.weight() as u64;
-        if self.items.is_empty() {
-            // A queue that was long once keeps no memory for it.
-            self.items = VecDeque::new();
-        }
+        self.items.trim();
         Some(item)
     }
 

@@ -3,9 +3,9 @@
 //! Each has a sequence number; its packet identifier follows from it, so that a persistent
 //! session's identifiers survive restarts without being written: `(seq - 1) % 65535 + 1`.
 
-use std::collections::VecDeque;
-
 use bifrust_model::Qos;
+
+use super::fifo::Fifo;
 
 /// Packet identifiers there are, and so the widest span of sequence numbers in flight.
 const SPAN: u64 = 65_535;
@@ -36,7 +36,7 @@ enum Progress {
 /// What is out and not finished, in the order of sending.
 #[derive(Debug)]
 pub(crate) struct Window {
-    entries: VecDeque<(u64, Progress)>,
+    entries: Fifo<(u64, Progress)>,
     in_flight: u32,
     limit: u16,
 }
@@ -61,7 +61,7 @@ pub(crate) enum Pubrec {
 impl Window {
     pub(crate) fn new(limit: u16) -> Self {
         Self {
-            entries: VecDeque::new(),
+            entries: Fifo::default(),
             in_flight: 0,
             limit,
         }
@@ -176,9 +176,7 @@ impl Window {
         while let Some((_, Progress::Free)) = self.entries.front() {
             self.entries.pop_front();
         }
-        if self.entries.is_empty() && self.entries.capacity() > 64 {
-            self.entries = VecDeque::new();
-        }
+        self.entries.trim();
     }
 
     fn find(&self, id: u16) -> Option<usize> {

@@ -25,7 +25,8 @@ pub(crate) enum Timer {
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
-    due: u64,
+    /// The step; 32 bits last for 34 years.
+    due: u32,
     seat: Seat,
     timer: Timer,
 }
@@ -49,6 +50,7 @@ impl Wheel {
     pub(crate) fn arm(&mut self, due_ms: u64, seat: Seat, timer: Timer) {
         let due = due_ms.div_ceil(STEP_MS).max(self.step + 1);
         let bucket = (due % BUCKETS) as usize;
+        let due = u32::try_from(due).unwrap_or(u32::MAX);
         self.buckets[bucket].push(Entry { due, seat, timer });
     }
 
@@ -60,7 +62,7 @@ impl Wheel {
         for step in first..=now {
             let bucket = &mut self.buckets[(step % BUCKETS) as usize];
             bucket.retain(|entry| {
-                let is_due = entry.due <= now;
+                let is_due = u64::from(entry.due) <= now;
                 if is_due {
                     due.push((entry.seat, entry.timer));
                 }

@@ -12,16 +12,21 @@ const SLICES: usize = 16;
 /// What is to be written, in order. Holds no memory while empty.
 #[derive(Debug, Default)]
 pub(crate) struct Out {
-    /// Before `tail`.
-    front: VecDeque<Bytes>,
-    front_len: usize,
+    /// Before `tail`; most connections never have it.
+    front: Option<Box<Front>>,
     /// Packets are encoded to its end.
     pub(crate) tail: BytesMut,
 }
 
+#[derive(Debug, Default)]
+struct Front {
+    parts: VecDeque<Bytes>,
+    len: usize,
+}
+
 impl Out {
     pub(crate) fn len(&self) -> usize {
-        self.front_len + self.tail.len()
+        self.front.as_ref().map_or(0, |front| front.len) + self.tail.len()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -31,18 +36,20 @@ impl Out {
     /// Appends bytes without copying them.
     pub(crate) fn push(&mut self, bytes: Bytes) {
         let head = self.tail.split().freeze();
-        self.front_len += head.len() + bytes.len();
+        let front = self.front.get_or_insert_default();
+        front.len += head.len() + bytes.len();
         if !head.is_empty() {
-            self.front.push_back(head);
+            front.parts.push_back(head);
         }
-        self.front.push_back(bytes);
+        front.parts.push_back(bytes);
     }
 
     /// Takes all there is, in order.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = Bytes> {
-        self.front_len = 0;
         let tail = std::mem::take(&mut self.tail).freeze();
-        std::mem::take(&mut self.front)
+        let front = self.front.take().map(|front| front.parts);
+        front
+            .unwrap_or_default()
             .into_iter()
             .chain(std::iter::once(tail))
             .filter(|bytes| !bytes.is_empty())
@@ -51,20 +58,21 @@ impl Out {
     /// Writes as much as the socket takes; an error of kind `WouldBlock` leaves the rest here.
     pub(super) fn write_to(&mut self, stream: &TcpStream) -> io::Result<()> {
         while !self.is_empty() {
-            let written = if self.front.is_empty() {
-                stream.try_write(&self.tail)?
-            } else {
-                let mut slices = [IoSlice::new(&[]); SLICES];
-                let mut used = 0;
-                for bytes in self.front.iter().take(SLICES - 1) {
-                    slices[used] = IoSlice::new(bytes);
-                    used += 1;
+            let written = match &self.front {
+                None => stream.try_write(&self.tail)?,
+                Some(front) => {
+                    let mut slices = [IoSlice::new(&[]); SLICES];
+                    let mut used = 0;
+                    for bytes in front.parts.iter().take(SLICES - 1) {
+                        slices[used] = IoSlice::new(bytes);
+                        used += 1;
+                    }
+                    if front.parts.len() < SLICES {
+                        slices[used] = IoSlice::new(&self.tail);
+                        used += 1;
+                    }
+                    stream.try_write_vectored(&slices[..used])?
                 }
-                if self.front.len() < SLICES {
-                    slices[used] = IoSlice::new(&self.tail);
-                    used += 1;
-                }
-                stream.try_write_vectored(&slices[..used])?
             };
             if written == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
@@ -75,15 +83,18 @@ impl Out {
     }
 
     fn advance(&mut self, mut written: usize) {
-        while let Some(first) = self.front.front_mut() {
-            let step = first.len().min(written);
-            first.advance(step);
-            self.front_len -= step;
-            written -= step;
-            if !first.is_empty() {
-                return;
+        if let Some(front) = &mut self.front {
+            while let Some(first) = front.parts.front_mut() {
+                let step = first.len().min(written);
+                first.advance(step);
+                front.len -= step;
+                written -= step;
+                if !first.is_empty() {
+                    return;
+                }
+                front.parts.pop_front();
             }
-            self.front.pop_front();
+            self.front = None;
         }
         self.tail.advance(written);
     }
