@@ -374,6 +374,41 @@ fn sessions_outlive_every_kind_of_restart() {
 }
 
 #[test]
+fn acknowledgements_right_before_the_end_count() {
+    let broker = Broker::start();
+    for version in VERSIONS {
+        for qos in 1..=2 {
+            let connect = Connect::persistent(version, format!("{version:?} {qos}"));
+            let topic = format!("count/{version:?}/{qos}");
+            let mut reader = broker.connect(&connect);
+            reader.subscribe(&topic, qos);
+            let mut writer = broker.connect(&Connect::v5("writer"));
+            for index in 0..50 {
+                writer.publish(&Publish::new(&topic, index.to_string()).qos(qos));
+            }
+            let mut bytes = Vec::new();
+            for _ in 0..50 {
+                let publish = reader.next_publish();
+                if qos == 2 {
+                    reader.send(&wire::ack(AckKind::Pubrec, publish.id));
+                    reader.expect_ack(AckKind::Pubrel, publish.id);
+                    bytes.extend(wire::ack(AckKind::Pubcomp, publish.id));
+                } else {
+                    bytes.extend(wire::ack(AckKind::Puback, publish.id));
+                }
+            }
+            // Together with the goodbye: read in order, they are acknowledged (MQTT-4.3.2-4).
+            bytes.extend(wire::disconnect(version, 0, &Properties::default()));
+            reader.send(&bytes);
+            reader.expect_closed();
+            let mut reader = broker.connect(&connect);
+            assert!(reader.is_present);
+            reader.expect_silence();
+        }
+    }
+}
+
+#[test]
 fn acknowledged_messages_do_not_come_back_after_a_restart() {
     let mut broker = Broker::start();
     let connect = Connect::persistent(Version::V5, "reader");

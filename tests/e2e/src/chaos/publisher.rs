@@ -105,7 +105,8 @@ impl Publisher {
 
     /// Takes an acknowledgement; `Err` if the connection has ended.
     fn handle(&mut self, client: &mut Client, ack: &Ack) -> Result<(), String> {
-        if ack.code >= 0x80 {
+        // 0x92 in PUBCOMP is no error in recovery: the release took effect, its answer was lost.
+        if ack.code >= 0x80 && !(ack.kind == AckKind::Pubcomp && ack.code == 0x92) {
             return Err(format!("refused: {ack:?}"));
         }
         let place = self

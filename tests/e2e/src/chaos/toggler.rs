@@ -10,7 +10,7 @@ use fastrand::Rng;
 use super::{DRAIN_WITHIN, resume};
 use crate::broker::Broker;
 use crate::client::{Client, Received};
-use crate::wire::{self, Connect, Filter, Packet, Properties, Publish, Version};
+use crate::wire::{self, AckKind, Connect, Filter, Packet, Properties, Publish, Version};
 
 const FILTERS: usize = 30;
 
@@ -26,6 +26,7 @@ pub(super) struct Toggler {
     random: Rng,
     toggles: [Toggle; FILTERS],
     next_id: u16,
+    checks: u32,
 }
 
 impl Toggler {
@@ -35,6 +36,7 @@ impl Toggler {
             random: Rng::with_seed(seed ^ 0x7066_13E5),
             toggles: [Toggle::default(); FILTERS],
             next_id: 0,
+            checks: 0,
         }
     }
 
@@ -83,6 +85,13 @@ impl Toggler {
                     progress.fetch_add(1, Ordering::Relaxed);
                     self.settle(id);
                 }
+                // Probes of the last check whose acknowledgement the kill undid.
+                Received::Packet(Packet::Publish(publish)) if publish.dup => {
+                    let puback = wire::ack(AckKind::Puback, publish.id);
+                    if client.try_send(&puback).is_err() {
+                        return;
+                    }
+                }
                 Received::Closed => return,
                 other => panic!("toggler: {other:?}"),
             }
@@ -101,26 +110,25 @@ impl Toggler {
     pub(super) fn check(&mut self, broker: &Broker, found: &mut Vec<String>) {
         let mut client = resume(broker, &self.connect, found);
         let mut prober = broker.connect(&Connect::v5("prober"));
+        self.checks += 1;
+        let probe = self.checks.to_string();
         for index in 0..FILTERS {
-            prober.publish(&Publish::new(format!("chaos/toggle/{index}/x"), "probe").qos(1));
+            prober.publish(&Publish::new(format!("chaos/toggle/{index}/x"), &probe).qos(1));
         }
         // Queued behind all the others.
-        prober.publish(&Publish::new("chaos/toggle/end", "end").qos(1));
+        prober.publish(&Publish::new("chaos/toggle/end", &probe).qos(1));
         let mut seen: HashSet<usize> = HashSet::new();
         loop {
             match client.poll(Instant::now() + DRAIN_WITHIN) {
                 Received::Packet(Packet::Publish(publish)) => {
                     client.acknowledge(&publish);
-                    if publish.text() == "end" {
-                        break;
+                    if publish.text() != probe {
+                        continue; // of an earlier check, its acknowledgement lost by the kill
                     }
-                    seen.extend(
-                        publish
-                            .topic
-                            .split('/')
-                            .nth(2)
-                            .and_then(|i| i.parse::<usize>().ok()),
-                    );
+                    match publish.topic.split('/').nth(2).map(str::parse::<usize>) {
+                        Some(Ok(index)) => seen.insert(index),
+                        _ => break,
+                    };
                 }
                 other => {
                     found.push(format!(
