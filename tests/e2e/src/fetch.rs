@@ -111,13 +111,13 @@ pub fn node(root: &str, source: &Path) -> Result<PathBuf, String> {
     Ok(home)
 }
 
-/// Debian's mosquitto clients.
-pub fn mosquitto_clients(root: &str) -> Result<(), String> {
+/// A program, from a Debian package where it is missing.
+pub fn program(root: &str, program: &str, package: &str) -> Result<(), String> {
     let (_folder, _lock) = locked_cache(root);
-    if has("mosquitto_pub") && has("mosquitto_sub") {
+    if has(program) {
         return Ok(());
     }
-    install(&["mosquitto-clients"])
+    install(&[package])
 }
 
 /// Whether a program is on the path.

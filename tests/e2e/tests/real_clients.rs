@@ -108,7 +108,7 @@ struct Mosquitto {
 
 impl Mosquitto {
     fn new(version: &'static str) -> Option<Self> {
-        match fetch::mosquitto_clients(CACHE) {
+        match fetch::program(CACHE, "mosquitto_sub", "mosquitto-clients") {
             Ok(()) => Some(Self {
                 broker: Broker::start(),
                 version,
