@@ -10,6 +10,7 @@ use bifrust_storage::KEY_BYTES_MAX;
 use bytes::Bytes;
 use bytestring::ByteString;
 
+use crate::absent::Absent;
 use crate::cache::{Cache, Next};
 use crate::range::RouteRange;
 use crate::schema::command::Command;
@@ -37,6 +38,7 @@ pub struct Dist(Arc<Inner>);
 struct Inner {
     range: Box<dyn RouteRange>,
     cache: Cache,
+    absent: Absent,
     this: NodeRef,
     stamps: Stamps,
     deliverers: OnceLock<Deliverers>,
@@ -93,6 +95,7 @@ impl Dist {
         Self(Arc::new(Inner {
             range,
             cache: Cache::new(config, meters),
+            absent: Absent::new(meters),
             this,
             stamps,
             deliverers: OnceLock::new(),
@@ -208,19 +211,27 @@ impl Dist {
         }
         let inner = self.0.clone();
         let filter = filter.clone();
+        let adds = matches!(command, Command::SetShard { .. } | Command::PutInbox { .. });
+        let added = adds.then(|| key.clone());
         let done = Box::new(move |result: Result<(), _>| {
             let result = result.map_err(RouteError::from);
             if !matches!(result, Err(RouteError::Refused(_))) {
                 inner.cache.invalidate(tenant, &filter);
+                if let Some(key) = added {
+                    inner.absent.added(tenant, &key);
+                }
             }
             done(result);
         });
         self.0.range.change(tenant, &key, command, ack, done);
     }
 
-    /// The topic's match, if this node has it: no lock, no allocation. Otherwise `match_topic`.
+    /// The topic's match, if this node has it, or an empty one that many topics share if none of the
+    /// tenant's filters is known to match it. Neither waits on a read. Otherwise `match_topic`.
     pub fn matched(&self, tenant: TenantNumber, topic: &str) -> Option<Arc<Matched>> {
-        self.0.cache.get(tenant, topic)
+        let inner = &*self.0;
+        let kept = inner.cache.get(tenant, topic);
+        kept.or_else(|| inner.absent.known_empty(tenant, topic))
     }
 
     /// The topic's match, from the cache or from the rows; one read serves all who ask meanwhile. It
@@ -232,6 +243,9 @@ impl Dist {
         topic: &Topic,
         done: Then<Result<Arc<Matched>, MatchError>>,
     ) {
+        if let Some(matched) = self.0.absent.known_empty(tenant, topic.as_str()) {
+            return done(Ok(matched));
+        }
         if let Next::Read = self.0.cache.begin(tenant, topic.as_str(), done) {
             self.0.clone().read(tenant, topic.as_bytestring().clone());
         }
@@ -297,7 +311,7 @@ impl Dist {
         let dist = self.clone();
         let go_on = move |answer| match answer {
             Ok(Answer::Ended { keys, next }) => dist.sweep_found(keys, next),
-            Ok(Answer::Matched(_)) => tracing::error!("a sweep was answered with a match"),
+            Ok(Answer::Matched(..)) => tracing::error!("a sweep was answered with a match"),
             Err(error) => tracing::warn!(%error, "old live routes stay until the next start"),
         };
         self.0.range.ask(&from, query, Box::new(go_on));
@@ -330,13 +344,17 @@ impl Inner {
     /// Reads a topic's routes for those who wait in the cache.
     fn read(self: Arc<Self>, tenant: TenantNumber, topic: ByteString) {
         let inner = self.clone();
+        let since = self.absent.moment(tenant);
         let query = Query::Match {
             tenant,
             topic: topic.clone(),
         };
         let finish = move |answer| {
             let found = match answer {
-                Ok(Answer::Matched(Targets { live, inboxes })) => Ok(Matched::new(live, inboxes)),
+                Ok(Answer::Matched(Targets { live, inboxes }, gaps)) => {
+                    inner.absent.enter(tenant, since, gaps);
+                    Ok(Matched::new(live, inboxes))
+                }
                 Ok(Answer::Ended { .. }) => Err(MatchError::Failed),
                 Err(error) => {
                     let error: bifrust_kv::QueryError = error;

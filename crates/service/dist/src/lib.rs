@@ -6,7 +6,8 @@
 //!                                  v                           | skip-scan, once per miss
 //!                      matches of this topic are stale         |
 //!                                  |                           |
-//! publisher --matched / match_topic / publish--> cache (tenant, topic) -> Matched
+//! publisher --matched / match_topic / publish--> cache (tenant, topic) -> Matched,
+//!                                                or gaps between rows that the topic falls into
 //!                                                              |
 //!                                        live sessions <-- Deliverer --> persistent sessions
 //! ```
@@ -14,7 +15,7 @@
 //! Live sessions are routed in two steps: a row says which connection shards of a node have sessions
 //! for a filter, and the shard knows its sessions. Persistent sessions have a row each. Filters are
 //! stored in level order, so that a topic finds its filters by a skip-scan, and matches are cached per
-//! topic within a bound.
+//! topic within a bound. Ever new topics that lead nowhere are told by the gaps that earlier scans saw.
 //!
 //! Two rules make C2 hold. A route change is answered only after every cached match that it touches is
 //! stale, so whoever publishes after the answer matches anew. A match being read while a route of its
@@ -23,6 +24,7 @@
 //! What it never does: hold all routes in memory, hand a message to a session itself, or wait on a
 //! caller's thread.
 
+mod absent;
 mod cache;
 mod client;
 mod config;
@@ -33,6 +35,7 @@ mod range;
 mod receiver;
 mod schema;
 mod store;
+mod topic_walk;
 
 pub use bifrust_kv::Then;
 pub use client::Dist;

@@ -20,7 +20,7 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use matching::Targets;
+pub(crate) use matching::{Gap, Targets};
 
 /// Where routes are.
 pub(crate) const ROUTES: Keyspace = Keyspace("dist");
@@ -63,7 +63,8 @@ pub(crate) struct EndedQuery {
 /// What is answered.
 #[derive(Debug)]
 pub(crate) enum Answer {
-    Matched(Targets),
+    /// The receivers; if there are none, gaps that say so.
+    Matched(Targets, Vec<Gap>),
     Ended {
         keys: Vec<Bytes>,
         /// Where to go on; `None`: that was all.
@@ -101,7 +102,8 @@ impl Coprocessor for Routes {
     fn query(read: &dyn Read, query: Query) -> Result<Answer, StorageError> {
         match query {
             Query::Match { tenant, topic } => {
-                matching::targets(read, tenant, &topic).map(Answer::Matched)
+                let (targets, gaps) = matching::targets(read, tenant, &topic)?;
+                Ok(Answer::Matched(targets, gaps))
             }
             Query::Ended(query) => sweep::find_ended(read, &query),
         }

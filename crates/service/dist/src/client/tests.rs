@@ -11,6 +11,7 @@ use bifrust_plugin_api::{Counter, Gauge, Histogram, NoMeters};
 use bifrust_storage::{Keyspace, Store};
 
 use super::*;
+use crate::store::Gap;
 
 const TENANT: TenantNumber = TenantNumber(1);
 
@@ -150,6 +151,42 @@ fn racing_changes_and_matches_never_leave_a_wrong_match() {
     bed.node.stop();
 }
 
+/// The same with topics that mostly nobody has published to before.
+#[test]
+fn racing_changes_and_new_topics_never_hide_a_route() {
+    const ROUNDS: usize = 300;
+    let bed = Bed::new();
+    thread::scope(|scope| {
+        for n in 0..4u16 {
+            let bed = &bed;
+            scope.spawn(move || {
+                let has = |found: &Matched| found.live.iter().any(|t| t.shards & 1 << n != 0);
+                for round in 0..ROUNDS {
+                    let name = format!("t/{}/{round}", round % 3);
+                    let text = [&name, "t/#", "+/+/+", &format!("+/{}/#", round % 3)];
+                    let text = text[usize::from(n)];
+                    let before = bed.dist.matched(TENANT, &name);
+                    bed.add(text, live(n));
+                    assert!(before.is_none_or(|before| before.is_stale()), "{text}");
+                    let known = bed.dist.matched(TENANT, &name);
+                    assert!(known.is_none_or(|known| has(&known)), "{text}");
+                    assert!(has(&bed.matched(&name)), "{text}");
+                    bed.remove(text, live(n));
+                    assert!(!has(&bed.matched(&name)), "{text}");
+                }
+            });
+        }
+        for _ in 0..2 {
+            scope.spawn(|| {
+                for number in 0..10 * ROUNDS {
+                    bed.matched(&format!("t/{}/new{number}", number % 3));
+                }
+            });
+        }
+    });
+    bed.node.stop();
+}
+
 #[derive(Default)]
 struct OneGauge(Gauge);
 
@@ -240,7 +277,7 @@ impl RouteRange for Arc<Held> {
 impl Held {
     fn answer(&self) {
         let done = self.asked.lock().unwrap().pop_front().unwrap();
-        done(Ok(Answer::Matched(Targets::default())));
+        done(Ok(Answer::Matched(Targets::default(), Vec::new())));
     }
 
     fn dist(self: &Arc<Self>) -> Dist {
@@ -281,6 +318,38 @@ fn a_change_during_a_read_makes_whoever_comes_later_read_again() {
     held.answer();
     assert_eq!(answers.load(Ordering::SeqCst), 2);
     assert!(dist.matched(TENANT, "a").is_some());
+}
+
+#[test]
+fn new_topics_that_lead_nowhere_are_not_asked_for() {
+    let held = Arc::new(Held::default());
+    let dist = held.dist();
+    dist.match_topic(TENANT, &topic("a"), Box::new(|_| {}));
+    let done = held.asked.lock().unwrap().pop_front().unwrap();
+    let gap = Gap {
+        start: TENANT.key().to_vec(),
+        end: TenantNumber(TENANT.0 + 1).key().to_vec(),
+    };
+    done(Ok(Answer::Matched(Targets::default(), vec![gap])));
+    let asked = |text: &str| {
+        let before = held.asked.lock().unwrap().len();
+        dist.match_topic(TENANT, &topic(text), Box::new(|_| {}));
+        held.asked.lock().unwrap().len() > before
+    };
+    assert!(!asked("b/c"));
+    let known = dist.matched(TENANT, "b").unwrap();
+    assert!(known.is_empty() && !known.is_stale());
+
+    // Only a route that may be there counts.
+    for (error, is_stale) in [(ExecuteError::Busy, false), (ExecuteError::Unknown, true)] {
+        *held.refuses.lock().unwrap() = Some(error);
+        let added = wait(|done| dist.add_route(TENANT, &filter("b/#"), live(0), done));
+        assert_eq!(added, Err(RouteError::from(error)));
+        assert_eq!(known.is_stale(), is_stale);
+        assert_eq!(dist.matched(TENANT, "b/d").is_none(), is_stale);
+    }
+    assert!(asked("b/c"));
+    assert!(!asked("c/c"));
 }
 
 #[test]
@@ -369,7 +438,9 @@ fn a_publication_goes_to_the_kinds_of_receivers_it_matches() {
         );
     }
     bed.node.stop();
-    assert_eq!(publish("not/cached"), Err(PublishError::Refused));
+    assert_eq!(publish("live/not/cached"), Err(PublishError::Refused));
+    // Known without a read.
+    assert_eq!(publish("nobody/either"), Ok(()));
 }
 
 #[test]

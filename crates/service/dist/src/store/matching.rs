@@ -1,7 +1,5 @@
 //! From a topic to its routes: a skip-scan over filters in level order.
 //!
-//! The filters of a tenant form a tree, level by level. A topic can only match below three children of
-//! each node: `#`, `+` and the topic's own level. The scan visits those that exist, lowest key first.
 //! One position moves through the rows and never goes back: the row it stands on tells how far the next
 //! wanted key is, so a child that does not exist mostly costs a comparison, and a read never happens
 //! twice. The cost is bounded by the branches that exist, not by the number of filters.
@@ -13,13 +11,13 @@ use bifrust_model::record::RecordError;
 use bifrust_model::{ClientId, SubscriptionOptions, TenantNumber};
 use bifrust_storage::{Direction, Read, Row, StorageError};
 use hashbrown::HashMap;
-use smallvec::{SmallVec, smallvec};
+use smallvec::SmallVec;
 
 use super::{ROUTES, damaged, tenant_end};
 use crate::schema::inbox_route::InboxRoute;
-use crate::schema::levels;
 use crate::schema::live_route::LiveRoute;
-use crate::schema::route_key::{self, PLAIN, ReceiverKey};
+use crate::schema::route_key::{self, ReceiverKey};
+use crate::topic_walk::{Branches, walk};
 use crate::{InboxTarget, LiveTarget};
 
 /// What a topic's routes lead to, grouped by node and by session.
@@ -29,92 +27,45 @@ pub(crate) struct Targets {
     pub(crate) inboxes: Vec<InboxTarget>,
 }
 
-/// All routes of the tenant whose filter matches the topic.
+/// A run of keys of one tenant that holds no row: from `start` on, before `end`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Gap {
+    pub(crate) start: Vec<u8>,
+    pub(crate) end: Vec<u8>,
+}
+
+/// Gaps that one answer tells of.
+const GAPS_MAX: usize = 64;
+
+/// All routes of the tenant whose filter matches the topic. If there are none, where it was seen.
 pub(super) fn targets(
     read: &dyn Read,
     tenant: TenantNumber,
     topic: &str,
-) -> Result<Targets, StorageError> {
-    let topic: Vec<&[u8]> = topic.split('/').map(levels::level).collect();
+) -> Result<(Targets, Vec<Gap>), StorageError> {
     let mut scan = Scan::new(read, tenant);
-    let mut found = Gathered::default();
-    // The path to the current node, and the nodes on it whose children are not all looked at.
-    let mut path = tenant.key().to_vec();
-    let mut nodes = vec![Node::new(&topic, 0, path.len())];
-    while let Some(node) = nodes.last_mut() {
-        path.truncate(node.path_len);
-        let Some(child) = node.children.pop() else {
-            nodes.pop();
-            continue;
-        };
-        let level = node.level;
-        levels::push_level(&mut path, child.level());
-        if !scan.has(&path)? {
-            continue;
-        }
-        match child {
-            Child::Multi => scan.gather(&mut path, &mut found)?,
-            Child::Single | Child::Name(_) if level + 1 == topic.len() => {
-                let path_len = path.len();
-                scan.gather(&mut path, &mut found)?;
-                path.truncate(path_len);
-                // `a/#` matches `a` (MQTT-4.7.1-2, non-normative example).
-                levels::push_level(&mut path, b"#");
-                if scan.has(&path)? {
-                    scan.gather(&mut path, &mut found)?;
-                }
-            }
-            Child::Single | Child::Name(_) => {
-                nodes.push(Node::new(&topic, level + 1, path.len()));
-            }
-        }
+    walk(tenant, topic, &mut scan)?;
+    let targets = scan.found.targets;
+    let mut gaps = scan.gaps;
+    if !targets.live.is_empty() || !targets.inboxes.is_empty() {
+        gaps.clear();
+    } else if let Some(last) = gaps.last_mut() {
+        // Mostly the one that the topic's own name fell into. The next new topic may fall before it, so
+        // that the whole gap is worth one more read.
+        last.start = gap_start(read, tenant, &last.start)?;
     }
-    Ok(found.targets)
+    Ok((targets, gaps))
 }
 
-/// A node of the filter tree that exists.
-struct Node<'t> {
-    /// Which level of the topic its children stand against.
-    level: usize,
-    path_len: usize,
-    /// Still to be looked at, the lowest key last.
-    children: SmallVec<[Child<'t>; 3]>,
-}
-
-#[derive(Clone, Copy)]
-enum Child<'t> {
-    Multi,
-    Single,
-    Name(&'t [u8]),
-}
-
-impl<'t> Node<'t> {
-    fn new(topic: &[&'t [u8]], level: usize, path_len: usize) -> Self {
-        let name = topic[level];
-        let is_system = level == 0 && name.first() == Some(&b'$');
-        let mut children: SmallVec<[Child<'t>; 3]> = if is_system {
-            // MQTT-4.7.2-1: a leading wildcard does not match `$`.
-            smallvec![Child::Name(name)]
-        } else {
-            smallvec![Child::Multi, Child::Single, Child::Name(name)]
-        };
-        children.sort_unstable_by(|a, b| b.level().cmp(a.level()));
-        Self {
-            level,
-            path_len,
-            children,
-        }
-    }
-}
-
-impl<'t> Child<'t> {
-    fn level(&self) -> &'t [u8] {
-        match self {
-            Self::Multi => b"#",
-            Self::Single => b"+",
-            Self::Name(name) => name,
-        }
-    }
+/// Where the gap begins that holds `key`.
+fn gap_start(read: &dyn Read, tenant: TenantNumber, key: &[u8]) -> Result<Vec<u8>, StorageError> {
+    let first = tenant.key();
+    let before = (Bound::Included(&first[..]), Bound::Excluded(key));
+    let mut rows = read.range(ROUTES, before.0, before.1, Direction::Backward);
+    Ok(match rows.next().transpose()? {
+        Some((row, _)) => [&row[..], &[0]].concat(),
+        None => first.to_vec(),
+    })
 }
 
 /// A position in the tenant's rows that only moves forward.
@@ -123,6 +74,9 @@ struct Scan<'r> {
     end: Bound<Vec<u8>>,
     /// The first row at or after what was last looked for.
     at: Position,
+    found: Gathered,
+    /// Seen between what was looked for and the row that came instead.
+    gaps: Vec<Gap>,
 }
 
 enum Position {
@@ -139,10 +93,28 @@ impl<'r> Scan<'r> {
             read,
             end: tenant_end(tenant),
             at: Position::Unknown,
+            found: Gathered::default(),
+            gaps: Vec::new(),
         }
     }
 
-    /// Whether a row begins with `prefix`, which must not be below an earlier one.
+    /// No row stands between `prefix` and the position.
+    fn note_gap(&mut self, prefix: &[u8]) {
+        let end = match (&self.at, &self.end) {
+            (Position::Row((key, _)), _) => key.to_vec(),
+            (Position::End, Bound::Excluded(end)) => end.clone(),
+            _ => return,
+        };
+        if self.gaps.len() < GAPS_MAX {
+            let start = prefix.to_vec();
+            self.gaps.push(Gap { start, end });
+        }
+    }
+}
+
+impl Branches for Scan<'_> {
+    type Error = StorageError;
+
     fn has(&mut self, prefix: &[u8]) -> Result<bool, StorageError> {
         let is_ahead = match &self.at {
             Position::Row((key, _)) => &key[..] < prefix,
@@ -153,6 +125,7 @@ impl<'r> Scan<'r> {
             let end = self.end.as_ref().map(Vec::as_slice);
             let row = self.read.seek(ROUTES, prefix, end)?;
             self.at = row.map_or(Position::End, Position::Row);
+            self.note_gap(prefix);
         }
         Ok(match &self.at {
             Position::Row((key, _)) => key.starts_with(prefix),
@@ -160,12 +133,7 @@ impl<'r> Scan<'r> {
         })
     }
 
-    /// Takes the plain routes of the filter that ends at `path`, which is lengthened.
-    fn gather(&mut self, path: &mut Vec<u8>, found: &mut Gathered) -> Result<(), StorageError> {
-        path.extend_from_slice(&[levels::END, PLAIN]);
-        if !self.has(path)? {
-            return Ok(());
-        }
+    fn gather(&mut self, path: &[u8]) -> Result<(), StorageError> {
         let end = prefix_end(path);
         let rows = self.read.range(
             ROUTES,
@@ -176,7 +144,7 @@ impl<'r> Scan<'r> {
         for row in rows {
             let (key, value) = row?;
             let part = key.get(path.len()..).unwrap_or_default();
-            found
+            self.found
                 .add(part, value)
                 .map_err(|error| damaged(&key, &error))?;
         }
