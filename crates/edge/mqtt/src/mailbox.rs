@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use bifrust_dist::{Deliverer, MatchError, Matched, Publication, PublishError, RouteError};
 use bifrust_inbox::{Delivery, Fetched, InboundId, InboxError, Opened, Owner, Push, Subscribed};
-use bifrust_model::Tenant;
+use bifrust_model::{Tenant, Topic};
 use bifrust_plugin_api::{Access, AuthAnswer};
 use bifrust_registry::RegistryError;
 use bifrust_retain::{Page, RetainError};
@@ -86,6 +86,8 @@ pub(crate) enum Completion {
     FilterAccess(usize, Access),
     Begun(u64, Result<InboundId, InboxError>),
     Retained(u64, Result<(), RetainError>),
+    /// Of a QoS 0 message: its topic, whether it cleared what was there.
+    RetainedUnasked(Topic, bool, Result<(), RetainError>),
     Matched(u64, Result<Arc<Matched>, MatchError>),
     /// The number is the token of the waiting acknowledgement.
     Delivered(u64, Result<(), PublishError>),

@@ -366,6 +366,9 @@ impl Shard {
             Completion::FilterAccess(at, access) => self.filter_access(to, at, access),
             Completion::Begun(number, result) => self.publish_begun(to, number, result),
             Completion::Retained(number, result) => self.publish_retained(to, number, result),
+            Completion::RetainedUnasked(topic, is_cleared, result) => {
+                self.retained_unasked(to, &topic, is_cleared, result);
+            }
             Completion::Matched(number, result) => {
                 self.lookups = self.lookups.saturating_sub(1);
                 self.publish_matched(to, number, result);

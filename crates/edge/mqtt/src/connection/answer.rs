@@ -12,6 +12,9 @@ use crate::session::window::{Pubrec, WrongAck};
 use crate::shard::Shard;
 use crate::shard::timer::Timer;
 
+/// Answers other than those to publishes that may wait.
+const ANSWERS_EXTRA: usize = 4096;
+
 impl Shard {
     pub(super) fn handle_puback(&mut self, seat: Seat, ack: &Ack) -> Result<(), Ending> {
         let Some(session) = self.session(seat) else {
@@ -96,6 +99,7 @@ impl Shard {
             let done = self.reply(seat, move |result| Completion::Released(token, id, result));
             inbox.release_inbound(&reference, id, done);
             self.watch_answers(seat);
+            self.limit_reading(seat);
             return Ok(());
         }
         session.inbound.release(id);
@@ -136,7 +140,6 @@ impl Shard {
 
     /// Lets go the answers whose turn has come.
     pub(crate) fn release_acks(&mut self, seat: Seat) {
-        let now_ms = self.now_ms;
         self.lend_buffer(seat.slot);
         let mut has_sent = false;
         let mut is_waiting = false;
@@ -164,6 +167,12 @@ impl Shard {
         if is_waiting {
             self.watch_answers(seat);
         }
+        self.limit_reading(seat);
+    }
+
+    /// Stops reading while too much of what the client asked is unanswered.
+    pub(super) fn limit_reading(&mut self, seat: Seat) {
+        let now_ms = self.now_ms;
         let Some(connection) = self.connection(seat) else {
             return;
         };
@@ -171,17 +180,34 @@ impl Shard {
         let Some(session) = connection.session() else {
             return;
         };
-        // v3 has no Receive Maximum to break: reading stops instead.
         let max = session.tenant.settings.load().receiving_maximum;
+        // v3 has no Receive Maximum to break: reading stops instead.
         let is_full = !is_v5 && session.inbound.unanswered() >= max;
-        if is_full {
+        if is_full || session.acks.len() > max as usize + ANSWERS_EXTRA {
             connection.pause(Pause::Window, now_ms);
         } else {
             connection.resume(Pause::Window, now_ms);
         }
     }
 
+    /// A ping is answered when all before it is.
+    pub(super) fn handle_pingreq(&mut self, seat: Seat) {
+        let now_ms = self.now_ms;
+        let Some(session) = self.session(seat) else {
+            return;
+        };
+        if session.acks.is_empty() {
+            return self.send_packet(seat, &Packet::Pingresp);
+        }
+        let token = session.acks.wait(0, AckKind::Pingresp, now_ms);
+        session.acks.ready(token, ReasonCode::SUCCESS);
+        self.limit_reading(seat);
+    }
+
     fn send_answer(&mut self, seat: Seat, answer: Answer) {
+        if answer.kind == AckKind::Pingresp {
+            return self.send_packet(seat, &Packet::Pingresp);
+        }
         let Some(packet_id) = PacketId::new(answer.packet_id) else {
             return;
         };
@@ -200,6 +226,7 @@ impl Shard {
                 reasons,
                 properties: None,
             }),
+            AckKind::Pingresp => return,
         };
         self.send_packet(seat, &packet);
     }
@@ -260,7 +287,7 @@ fn is_answered(answer: &Answer, is_v5: bool) -> bool {
         // 5.0, 4.9: the quota comes back with PUBCOMP, or with a refusal.
         AckKind::Pubrec => !is_v5 || answer.reason.is_error(),
         AckKind::Pubcomp => is_v5 && !answer.reason.is_error(),
-        AckKind::Suback(_) | AckKind::Unsuback(_) => false,
+        AckKind::Suback(_) | AckKind::Unsuback(_) | AckKind::Pingresp => false,
     }
 }
 
@@ -270,7 +297,7 @@ fn short(answer: &Answer) -> Option<[u8; 4]> {
         AckKind::Puback => 0x40,
         AckKind::Pubrec => 0x50,
         AckKind::Pubcomp => 0x70,
-        AckKind::Suback(_) | AckKind::Unsuback(_) => return None,
+        AckKind::Suback(_) | AckKind::Unsuback(_) | AckKind::Pingresp => return None,
     };
     if answer.reason != ReasonCode::SUCCESS {
         return None;

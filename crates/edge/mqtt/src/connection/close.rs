@@ -177,7 +177,7 @@ impl Shard {
         self.free_if_done(seat);
     }
 
-    fn end_session(&mut self, seat: Seat, session: Session, ending: &Ending) {
+    fn end_session(&mut self, seat: Seat, mut session: Session, ending: &Ending) {
         self.emit_client(&session.client, ending.event, |event| {
             let event = event.detail(ending.detail.clone());
             match ending.reason {
@@ -204,6 +204,14 @@ impl Shard {
         if !session.has_rows {
             self.release(seat, &key);
             return;
+        }
+        if let Some(durable) = &mut session.durable {
+            // Commands of a session are applied in order: these before the detach.
+            let settles = durable.last_settles();
+            if !settles.is_empty() {
+                let inbox = &self.edge.services.inbox;
+                inbox.settle(&durable.session, settles, Box::new(|_| ()));
+            }
         }
         let detach = Detach {
             cause: ending.cause,

@@ -3,8 +3,8 @@
 //! Most publishes are routed at once. One that has to wait for something (a permission, a durable
 //! QoS 2 identifier, its retained copy, the lookup of its receivers) takes a place in the
 //! session's pipeline, and all behind it wait for their turn, so that order is kept
-//! (MQTT-4.6.0-6). A retained publish is stored before it is routed: a subscriber that comes in
-//! between finds it in the store or gets it live, or both (contract C3).
+//! (MQTT-4.6.0-6). A retained QoS 1 or 2 publish is stored before it is routed: a subscriber that
+//! comes in between finds it in the store or gets it live, or both (contract C3).
 
 use std::sync::Arc;
 
@@ -105,6 +105,9 @@ impl Shard {
             }
         };
         self.accept_publish(seat, publish, topic, token, packet_id, is_asked);
+        if token.is_some() {
+            self.limit_reading(seat);
+        }
         Ok(())
     }
 
@@ -287,8 +290,14 @@ impl Shard {
             key: None,
         };
         let needs_row = session.durable.is_some() && publication.message.qos == Qos::ExactlyOnce;
-        if !is_asked && !needs_row && !publication.message.retain && session.inbound.is_clear() {
+        let mut is_stored = false;
+        let needs_store = publication.message.retain && token.is_some();
+        if !is_asked && !needs_row && !needs_store && session.inbound.is_clear() {
+            if publication.message.retain {
+                self.store_unasked(seat, &publication);
+            }
             let topic = publication.message.topic.clone();
+            is_stored = true;
             if let Some(matched) = self.lookup(seat, &topic) {
                 self.route(seat, publication, &matched, token, packet_id);
                 return;
@@ -307,6 +316,7 @@ impl Shard {
             token,
             packet_id,
             matched: None,
+            is_stored,
             is_rematched: false,
             is_dropped: false,
         });
@@ -343,27 +353,64 @@ impl Shard {
         }
     }
 
-    /// The retained copy becomes durable before the message is routed.
+    /// The retained copy of a QoS 1 or 2 message becomes durable before the message is routed.
     fn store_copy(&mut self, seat: Seat, number: u64) {
         let retain = self.edge.services.retain.clone();
         let Some(session) = self.session(seat) else {
             return;
         };
-        let tenant = session.tenant.clone();
         let Some(waiting) = session.inbound.get(number) else {
             return;
         };
-        if !waiting.publication.message.retain {
-            self.match_waiting(seat, number);
-            return;
+        if !waiting.publication.message.retain || waiting.is_stored {
+            return self.match_waiting(seat, number);
+        }
+        if waiting.token.is_none() {
+            let publication = waiting.publication.clone();
+            self.store_unasked(seat, &publication);
+            return self.match_waiting(seat, number);
         }
         waiting.stage = Stage::Store;
-        let message = waiting.publication.message.clone();
+        let (tenant, message) = (
+            waiting.publication.tenant.clone(),
+            waiting.publication.message.clone(),
+        );
         let done = self.store_reply(seat, message.weight(), move |result| {
             Completion::Retained(number, result)
         });
         retain.store(&tenant, &message, done);
         self.wait_for_stores(seat);
+    }
+
+    /// Nobody waits for the retained copy of a QoS 0 message.
+    fn store_unasked(&mut self, seat: Seat, publication: &Publication) {
+        let retain = self.edge.services.retain.clone();
+        let message = &publication.message;
+        let topic = message.topic.clone();
+        let is_cleared = message.payload.is_empty();
+        let done = self.store_reply(seat, message.weight(), move |result| {
+            Completion::RetainedUnasked(topic, is_cleared, result)
+        });
+        retain.store(&publication.tenant, message, done);
+        self.wait_for_stores(seat);
+    }
+
+    pub(crate) fn retained_unasked(
+        &mut self,
+        seat: Seat,
+        topic: &Topic,
+        is_cleared: bool,
+        result: Result<(), RetainError>,
+    ) {
+        match result {
+            Ok(()) => {
+                let kind = retained_kind(is_cleared);
+                self.emit(seat, kind, |event| event.topic(topic));
+            }
+            Err(error) => self.emit(seat, EventKind::MsgRetainedError, |event| {
+                event.topic(topic).detail(error.to_string())
+            }),
+        }
     }
 
     pub(crate) fn publish_access(&mut self, seat: Seat, number: u64, access: Access) {
@@ -447,14 +494,10 @@ impl Shard {
             return;
         };
         let topic = waiting.publication.message.topic.clone();
-        let is_qos0 = waiting.token.is_none();
         let is_cleared = waiting.publication.message.payload.is_empty();
         match result {
             Ok(()) => {
-                let kind = match is_cleared {
-                    true => EventKind::RetainMsgCleared,
-                    false => EventKind::MsgRetained,
-                };
+                let kind = retained_kind(is_cleared);
                 self.emit(seat, kind, |event| event.topic(&topic));
                 self.match_waiting(seat, number);
             }
@@ -462,12 +505,7 @@ impl Shard {
                 self.emit(seat, EventKind::MsgRetainedError, |event| {
                     event.topic(&topic).detail(error.to_string())
                 });
-                if is_qos0 {
-                    // Nobody waits for it: who listens now still gets it.
-                    self.match_waiting(seat, number);
-                } else {
-                    self.publish_failed(seat, number, is_retain_refusal(&error));
-                }
+                self.publish_failed(seat, number, is_retain_refusal(&error));
             }
         }
     }
@@ -643,6 +681,13 @@ pub(super) fn reason_byte(reason: ReasonCode) -> u8 {
 /// Whether the command is known not to be applied.
 pub(crate) fn is_refusal(error: &InboxError) -> bool {
     !matches!(error, InboxError::Unknown)
+}
+
+fn retained_kind(is_cleared: bool) -> EventKind {
+    match is_cleared {
+        true => EventKind::RetainMsgCleared,
+        false => EventKind::MsgRetained,
+    }
 }
 
 /// The same of the retained store.

@@ -294,7 +294,7 @@ impl Shard {
             Packet::Subscribe(subscribe) => self.handle_subscribe(seat, subscribe),
             Packet::Unsubscribe(unsubscribe) => self.handle_unsubscribe(seat, unsubscribe),
             Packet::Pingreq => {
-                self.send_packet(seat, &Packet::Pingresp);
+                self.handle_pingreq(seat);
                 Ok(())
             }
             Packet::Disconnect(disconnect) => self.handle_disconnect(seat, &disconnect),

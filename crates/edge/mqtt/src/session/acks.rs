@@ -13,6 +13,8 @@ pub(crate) enum AckKind {
     Pubcomp,
     Suback(Vec<ReasonCode>),
     Unsuback(Vec<ReasonCode>),
+    /// Not an acknowledgement; it keeps its place, so that a ping tells how far the server is.
+    Pingresp,
 }
 
 /// An answer that may leave.
@@ -89,6 +91,10 @@ impl Acks {
         let entry = self.entries.pop_front()?;
         self.entries.trim();
         Some(entry.answer)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
     }
 
     pub(crate) fn is_empty(&self) -> bool {

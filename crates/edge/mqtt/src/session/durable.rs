@@ -143,6 +143,11 @@ impl Durable {
         Some(self.settling.clone())
     }
 
+    /// What has gathered and is not out, when the connection ends.
+    pub(crate) fn last_settles(&mut self) -> Vec<Settle> {
+        std::mem::take(&mut self.gathered)
+    }
+
     /// The settle call is durable: what it settled.
     pub(crate) fn settled(&mut self) -> Vec<Settle> {
         std::mem::take(&mut self.settling)

@@ -32,6 +32,8 @@ pub(crate) struct Waiting {
     pub(crate) token: Option<u64>,
     pub(crate) packet_id: u16,
     pub(crate) matched: Option<Arc<Matched>>,
+    /// Its retained copy is on its way already.
+    pub(crate) is_stored: bool,
     /// Its receivers were looked up twice: what was found then is used.
     pub(crate) is_rematched: bool,
     /// Nothing is done with it: it was refused on the way.
