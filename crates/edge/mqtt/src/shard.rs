@@ -345,7 +345,10 @@ impl Shard {
                 epoch,
                 deliveries,
             } => self.pushed(to, epoch, deliveries),
-            Mail::Kick { to } => self.end(to, Ending::taken_over()),
+            Mail::Kick { to } => {
+                self.read_last(to);
+                self.end(to, Ending::taken_over());
+            }
             Mail::Completed { to, what, bytes } => {
                 self.stored(bytes);
                 self.complete(to, what);
@@ -479,6 +482,7 @@ impl Shard {
             .collect();
         for slot in slots {
             if let Some(seat) = self.seat(slot) {
+                self.read_last(seat);
                 self.end(seat, ending());
             }
         }

@@ -67,6 +67,17 @@ impl Shard {
         Poll::Pending
     }
 
+    /// Takes what has arrived before the connection is ended from this side: acknowledgements in
+    /// it need not be asked for again.
+    pub(crate) fn read_last(&mut self, seat: Seat) {
+        let waker = self
+            .connection(seat)
+            .and_then(|connection| connection.waker.clone());
+        if let Some(waker) = waker {
+            self.read_turn(seat, &mut Context::from_waker(&waker));
+        }
+    }
+
     fn read_turn(&mut self, seat: Seat, context: &mut Context<'_>) {
         let mut taken = 0;
         while taken < BYTES_PER_TURN {
