@@ -176,7 +176,7 @@ fn config_check_names_every_mistake() {
     assert_eq!(output.code, 2, "{output:?}");
     let said = output.stdout + &output.stderr;
     for (line, key, hint) in [
-        (3, "tpc", "config keys"),
+        (3, "tpc", "did you mean tcp?"),
         (6, "MaxTopicLevels", "1024"),
         (7, "MaxTopicLenght", "MaxTopicLength"),
         (8, "QoS0OfflineQueue", "true"),

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use bifrust_e2e::wire::{self, AckKind};
+use bifrust_e2e::wire::{self, AckKind, Properties};
 use bifrust_e2e::{Broker, Connect, Packet, Property, Publish, VERSIONS, Version};
 
 #[test]
@@ -169,6 +169,26 @@ fn messages_keep_their_order() {
                 expected,
                 "MQTT-4.6.0-6 at QoS {qos}"
             );
+        }
+    }
+}
+
+#[test]
+fn what_was_published_right_before_the_goodbye_arrives() {
+    let broker = Broker::start();
+    for version in VERSIONS {
+        for qos in 0..=2 {
+            let mut reader = broker.connect(&Connect::new(version, "reader"));
+            reader.subscribe("goodbye/#", 2);
+            for index in 0..100 {
+                // Topics that nobody has published to before: their match is not cached.
+                let topic = format!("goodbye/{version:?}/{qos}/{index}");
+                let mut writer = broker.connect(&Connect::new(version, "writer"));
+                let mut bytes = Publish::new(&topic, "x").qos(qos).id(1).encode(version);
+                bytes.extend(wire::disconnect(version, 0, &Properties::default()));
+                writer.send(&bytes);
+                assert_eq!(reader.receive().topic, topic);
+            }
         }
     }
 }
