@@ -11,6 +11,7 @@ use bytes::BytesMut;
 use super::{Pauses, Phase, protocol_error};
 use crate::mailbox::{Completion, Seat};
 use crate::session::Session;
+use crate::session::inbound::Stage;
 use crate::shard::Shard;
 use crate::shard::timer::Timer;
 
@@ -200,6 +201,7 @@ impl Shard {
         if ending.reason.is_some() && !ending.is_gone {
             self.write_disconnect(seat, &session, ending);
         }
+        self.route_rest(&mut session);
         let key = session.key();
         if !session.has_rows {
             self.release(seat, &key);
@@ -223,6 +225,22 @@ impl Shard {
             routed: session.inbound.routed_ids(),
         };
         self.detach(seat, key, session.reference(), detach);
+    }
+
+    /// What the client published before it went still goes to its receivers, behind what went
+    /// before. A publish with a routing key does not: its client sends it again, and live receivers
+    /// would get it twice.
+    fn route_rest(&mut self, session: &mut Session) {
+        while let Some(waiting) = session.inbound.pop() {
+            let is_open = matches!(waiting.stage, Stage::Access | Stage::Begin);
+            if is_open || waiting.is_dropped || waiting.publication.key.is_some() {
+                continue;
+            }
+            let publication = Arc::new(waiting.publication);
+            let dist = &self.edge.services.dist;
+            // Nobody is left to be told.
+            dist.publish(publication, Box::new(|_| ()));
+        }
     }
 
     fn write_disconnect(&mut self, seat: Seat, session: &Session, ending: &Ending) {

@@ -35,6 +35,23 @@ fn messages_flow_between_transient_sessions() {
 }
 
 #[test]
+fn what_was_published_right_before_the_goodbye_arrives() {
+    let broker = Broker::start();
+    let mut subscriber = broker.client(Version::V311, "s");
+    subscriber.subscribe("#", Qos::AtMostOnce);
+    for i in 0..50 {
+        let mut publisher = broker.raw(Version::V311);
+        publisher.send(&Packet::Connect(Box::new(Connect::new(Version::V311, "p"))));
+        // A topic that nobody has used: its receivers have to be looked up.
+        publisher.publish(&format!("t/{i}"), Qos::AtMostOnce, 0, "x");
+        let goodbye = Disconnect::with_reason(ReasonCode::NORMAL_DISCONNECTION);
+        publisher.send(&Packet::Disconnect(goodbye));
+        drop(publisher);
+        subscriber.expect(&format!("t/{i}"), "x");
+    }
+}
+
+#[test]
 fn order_is_kept_over_thousands() {
     let broker = Broker::start();
     let mut subscriber = broker.client(Version::V311, "s");
