@@ -155,8 +155,10 @@ def start_bifrust(program, folder):
         if process.poll() is not None or time.monotonic() > deadline:
             sys.exit((folder / "bifrust.log").read_text())
         time.sleep(0.05)
-    port = int(json.loads(ready.read_text())["tcp"].rsplit(":", 1)[1])
-    return Broker("bifrust", process, port)
+    addresses = json.loads(ready.read_text())
+    broker = Broker("bifrust", process, int(addresses["tcp"].rsplit(":", 1)[1]))
+    broker.api = addresses["api"]
+    return broker
 
 
 def run(program, broker, arguments, prefix, version):

@@ -74,6 +74,7 @@ pub(super) async fn run(arguments: &Arguments) -> anyhow::Result<Report> {
     for index in 0..arguments.stuck {
         let mut hello = Hello::transient(arguments, "stuck", index);
         hello.is_persistent = arguments.stuck_persistent;
+        hello.is_narrow = true;
         let mut link = Link::connect(arguments, hello).await?;
         link.subscribe((shape.filter)(&arguments.prefix, index), arguments.qos)
             .await?;

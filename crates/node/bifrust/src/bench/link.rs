@@ -9,12 +9,14 @@ use bifrust_mqtt_codec::{
     SubscriptionOptions, Version, decode, encode, encode_publish, peek,
 };
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::time::timeout;
 
 use super::arguments::Arguments;
 
 const HANDSHAKE_SECONDS: u64 = 30;
+/// What the kernel holds for a client that does not read, instead of megabytes.
+const NARROW_BYTES: u32 = 4096;
 const READ_BYTES: usize = 64 << 10;
 /// Larger than any packet this program causes.
 const PACKET_BYTES_MAX: usize = 300 << 20;
@@ -43,6 +45,8 @@ pub(super) struct Hello {
     pub(super) is_persistent: bool,
     /// Whether an older session is thrown away.
     pub(super) clean_start: bool,
+    /// Whether it is to take few bytes that it does not read.
+    pub(super) is_narrow: bool,
 }
 
 impl Hello {
@@ -53,6 +57,7 @@ impl Hello {
             user: arguments.user_of(index),
             is_persistent: false,
             clean_start: true,
+            is_narrow: false,
         }
     }
 
@@ -79,7 +84,7 @@ impl Link {
     }
 
     async fn handshake(arguments: &Arguments, hello: Hello) -> anyhow::Result<Self> {
-        let stream = TcpStream::connect((arguments.host.as_str(), arguments.port)).await?;
+        let stream = dial(arguments, hello.is_narrow).await?;
         stream.set_nodelay(true)?;
         let mut link = Self {
             stream,
@@ -255,6 +260,24 @@ impl Link {
         self.push(&Packet::Disconnect(Default::default()))?;
         self.flush().await
     }
+}
+
+async fn dial(arguments: &Arguments, is_narrow: bool) -> anyhow::Result<TcpStream> {
+    let target = (arguments.host.as_str(), arguments.port);
+    if !is_narrow {
+        return Ok(TcpStream::connect(target).await?);
+    }
+    let address = lookup_host(target)
+        .await?
+        .next()
+        .context("the host has no address")?;
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()
+    } else {
+        TcpSocket::new_v6()
+    }?;
+    socket.set_recv_buffer_size(NARROW_BYTES)?;
+    Ok(socket.connect(address).await?)
 }
 
 fn connect_packet(arguments: &Arguments, hello: Hello) -> Packet {
