@@ -24,8 +24,8 @@ KINDS = [
     ("QoS 1, transient", ["--qos", "1"], [], ["OVERFLOWED"]),
     ("QoS 1, persistent", ["--qos", "1"], ["--stuck-persistent"], ["OVERFLOWED"]),
 ]
-LOAD = ["fan-out", "--clients", "500", "--size", "8192", "--rate", "50", "--seconds", "10"]
-SETTINGS = "[settings]\nSessionInboxSize = 200\n"
+LOAD = ["fan-out", "--clients", "500", "--size", "16384", "--rate", "30", "--seconds", "12"]
+SETTINGS = "[settings]\nSessionInboxSize = 100\n"
 
 
 def events(broker):
