@@ -6,14 +6,12 @@
 //! (MQTT-4.6.0-6). A retained QoS 1 or 2 publish is stored before it is routed: a subscriber that
 //! comes in between finds it in the store or gets it live, or both (contract C3).
 
-use std::sync::Arc;
+mod pipeline;
 
-use bifrust_dist::{MatchError, Matched, Publication};
-use bifrust_inbox::{InboundId, InboxError};
+use bifrust_dist::Publication;
 use bifrust_model::{EventKind, ForbiddenPublish, Message, Qos, Settings, Topic, TopicError};
 use bifrust_mqtt_codec::{PacketId, Publish, ReasonCode};
 use bifrust_plugin_api::{Access, Action, Answer};
-use bifrust_retain::RetainError;
 use bytestring::ByteString;
 
 use super::{Ending, Pause, model_qos};
@@ -113,7 +111,6 @@ impl Shard {
 
     /// Topic, permission and payload format.
     fn judge(&mut self, seat: Seat, publish: &Publish, qos: Qos) -> Result<Verdict, Ending> {
-        let auth = self.edge.services.auth.clone();
         let Some(session) = self.session(seat) else {
             return Err(Ending::lost("the session has ended"));
         };
@@ -147,21 +144,44 @@ impl Shard {
                 topic: Some(topic),
             }));
         }
+        let bypass = settings.by_pass_perm_check_error;
+        drop(settings);
+        Ok(self.permit(seat, topic, qos, publish.retain, bypass))
+    }
+
+    /// Permission, remembered for the topic published to last.
+    fn permit(
+        &mut self,
+        seat: Seat,
+        topic: Topic,
+        qos: Qos,
+        retain: bool,
+        bypass: bool,
+    ) -> Verdict {
+        let refused = |topic| {
+            Verdict::Refused(Refusal {
+                reason: ReasonCode::NOT_AUTHORIZED,
+                event: EventKind::PubActionDisallow,
+                topic: Some(topic),
+            })
+        };
+        let auth = self.edge.services.auth.clone();
+        let Some(session) = self.session(seat) else {
+            return refused(topic);
+        };
         let version = auth.version();
-        let bit = 1 << (qos.level() * 2 + u8::from(publish.retain));
+        let bit = 1 << (qos.level() * 2 + u8::from(retain));
         if let Some(memo) = &session.memo
             && memo.access.0 == version
             && memo.access.1 & bit != 0
         {
-            return Ok(Verdict::Allowed(topic));
+            return Verdict::Allowed(topic);
         }
         let action = Action::Publish {
             topic: topic.as_str(),
             qos,
-            retain: publish.retain,
+            retain,
         };
-        let bypass = settings.by_pass_perm_check_error;
-        drop(settings);
         match auth.access(&session.client, action) {
             Answer::Now(access) => {
                 if matches!(access, Ok(true))
@@ -172,14 +192,10 @@ impl Shard {
                     }
                     memo.access.1 |= bit;
                 }
-                Ok(match self.is_granted(seat, access, bypass) {
+                match self.is_granted(seat, access, bypass) {
                     true => Verdict::Allowed(topic),
-                    false => Verdict::Refused(Refusal {
-                        reason: ReasonCode::NOT_AUTHORIZED,
-                        event: EventKind::PubActionDisallow,
-                        topic: Some(topic),
-                    }),
-                })
+                    false => refused(topic),
+                }
             }
             Answer::Later(later) => {
                 // The number it will have once it takes its place.
@@ -187,7 +203,7 @@ impl Shard {
                 self.ask(seat, later, move |access| {
                     Completion::PublishAccess(number, access)
                 });
-                Ok(Verdict::Asked(topic))
+                Verdict::Asked(topic)
             }
         }
     }
@@ -328,289 +344,6 @@ impl Shard {
             self.prepare(seat, number);
         }
     }
-
-    /// Asks for what this publish needs before its turn.
-    fn prepare(&mut self, seat: Seat, number: u64) {
-        let inbox = self.edge.services.inbox.clone();
-        let Some(session) = self.session(seat) else {
-            return;
-        };
-        let reference = session
-            .durable
-            .as_ref()
-            .map(|durable| durable.session.clone());
-        let Some(waiting) = session.inbound.get(number) else {
-            return;
-        };
-        let packet_id = waiting.packet_id;
-        match reference {
-            Some(reference) if waiting.publication.message.qos == Qos::ExactlyOnce => {
-                waiting.stage = Stage::Begin;
-                let done = self.reply(seat, move |result| Completion::Begun(number, result));
-                inbox.begin_inbound(&reference, packet_id, done);
-            }
-            _ => self.store_copy(seat, number),
-        }
-    }
-
-    /// The retained copy of a QoS 1 or 2 message becomes durable before the message is routed.
-    fn store_copy(&mut self, seat: Seat, number: u64) {
-        let retain = self.edge.services.retain.clone();
-        let Some(session) = self.session(seat) else {
-            return;
-        };
-        let Some(waiting) = session.inbound.get(number) else {
-            return;
-        };
-        if !waiting.publication.message.retain || waiting.is_stored {
-            return self.match_waiting(seat, number);
-        }
-        if waiting.token.is_none() {
-            let publication = waiting.publication.clone();
-            self.store_unasked(seat, &publication);
-            return self.match_waiting(seat, number);
-        }
-        waiting.stage = Stage::Store;
-        let (tenant, message) = (
-            waiting.publication.tenant.clone(),
-            waiting.publication.message.clone(),
-        );
-        let done = self.store_reply(seat, message.weight(), move |result| {
-            Completion::Retained(number, result)
-        });
-        retain.store(&tenant, &message, done);
-        self.wait_for_stores(seat);
-    }
-
-    /// Nobody waits for the retained copy of a QoS 0 message.
-    fn store_unasked(&mut self, seat: Seat, publication: &Publication) {
-        let retain = self.edge.services.retain.clone();
-        let message = &publication.message;
-        let topic = message.topic.clone();
-        let is_cleared = message.payload.is_empty();
-        let done = self.store_reply(seat, message.weight(), move |result| {
-            Completion::RetainedUnasked(topic, is_cleared, result)
-        });
-        retain.store(&publication.tenant, message, done);
-        self.wait_for_stores(seat);
-    }
-
-    pub(crate) fn retained_unasked(
-        &mut self,
-        seat: Seat,
-        topic: &Topic,
-        is_cleared: bool,
-        result: Result<(), RetainError>,
-    ) {
-        match result {
-            Ok(()) => {
-                let kind = retained_kind(is_cleared);
-                self.emit(seat, kind, |event| event.topic(topic));
-            }
-            Err(error) => self.emit(seat, EventKind::MsgRetainedError, |event| {
-                event.topic(topic).detail(error.to_string())
-            }),
-        }
-    }
-
-    pub(crate) fn publish_access(&mut self, seat: Seat, number: u64, access: Access) {
-        let Some(session) = self.session(seat) else {
-            return;
-        };
-        let bypass = session.tenant.settings.load().by_pass_perm_check_error;
-        if self.is_granted(seat, access, bypass) {
-            self.prepare(seat, number);
-            return;
-        }
-        let Some((token, packet_id, qos, topic)) = self.drop_waiting(seat, number) else {
-            return;
-        };
-        let refusal = Refusal {
-            reason: ReasonCode::NOT_AUTHORIZED,
-            event: EventKind::PubActionDisallow,
-            topic: Some(topic),
-        };
-        match self.refuse_publish(seat, token, packet_id, qos, refusal) {
-            Ok(()) => self.advance(seat),
-            Err(ending) => self.end(seat, ending),
-        }
-    }
-
-    /// A publish keeps its place in the pipeline and does nothing there.
-    fn drop_waiting(&mut self, seat: Seat, number: u64) -> Option<(Option<u64>, u16, Qos, Topic)> {
-        let waiting = self.session(seat)?.inbound.get(number)?;
-        waiting.is_dropped = true;
-        waiting.stage = Stage::Ready;
-        let message = &waiting.publication.message;
-        Some((
-            waiting.token.take(),
-            waiting.packet_id,
-            message.qos,
-            message.topic.clone(),
-        ))
-    }
-
-    pub(crate) fn publish_begun(
-        &mut self,
-        seat: Seat,
-        number: u64,
-        result: Result<InboundId, InboxError>,
-    ) {
-        match result {
-            Ok(id) => {
-                let Some(waiting) = self
-                    .session(seat)
-                    .and_then(|session| session.inbound.get(number))
-                else {
-                    return;
-                };
-                if !id.is_routed {
-                    waiting.publication.key = Some(id.key);
-                    self.store_copy(seat, number);
-                    return;
-                }
-                // An earlier connection routed it: only the answer is missing.
-                let packet_id = waiting.packet_id;
-                let token = waiting.token.take();
-                waiting.is_dropped = true;
-                waiting.stage = Stage::Ready;
-                self.publish_done(seat, token, packet_id);
-                self.advance(seat);
-            }
-            Err(error) => self.publish_failed(seat, number, is_refusal(&error)),
-        }
-    }
-
-    pub(crate) fn publish_retained(
-        &mut self,
-        seat: Seat,
-        number: u64,
-        result: Result<(), RetainError>,
-    ) {
-        let Some(waiting) = self
-            .session(seat)
-            .and_then(|session| session.inbound.get(number))
-        else {
-            return;
-        };
-        let topic = waiting.publication.message.topic.clone();
-        let is_cleared = waiting.publication.message.payload.is_empty();
-        match result {
-            Ok(()) => {
-                let kind = retained_kind(is_cleared);
-                self.emit(seat, kind, |event| event.topic(&topic));
-                self.match_waiting(seat, number);
-            }
-            Err(error) => {
-                self.emit(seat, EventKind::MsgRetainedError, |event| {
-                    event.topic(&topic).detail(error.to_string())
-                });
-                self.publish_failed(seat, number, is_retain_refusal(&error));
-            }
-        }
-    }
-
-    /// A publish cannot go on. Refused means that nothing of it was done.
-    fn publish_failed(&mut self, seat: Seat, number: u64, is_refused: bool) {
-        let Some((token, packet_id, qos, topic)) = self.drop_waiting(seat, number) else {
-            return;
-        };
-        self.publish_undone(seat, token, packet_id, qos, Some(&topic), is_refused);
-        self.advance(seat);
-    }
-
-    /// Everything it needs is there but its receivers. They are looked up at once, whatever waits
-    /// before it, so that the lookups of a burst share their way.
-    fn match_waiting(&mut self, seat: Seat, number: u64) {
-        let edge = self.edge.clone();
-        let Some(session) = self.session(seat) else {
-            return;
-        };
-        let tenant = session.tenant.number;
-        let Some(waiting) = session.inbound.get(number) else {
-            return;
-        };
-        waiting.stage = Stage::Match;
-        let topic = waiting.publication.message.topic.clone();
-        let done = self.reply(seat, move |result| Completion::Matched(number, result));
-        self.lookups += 1;
-        edge.services.dist.match_topic(tenant, &topic, done);
-        self.wait_for_stores(seat);
-    }
-
-    pub(crate) fn publish_matched(
-        &mut self,
-        seat: Seat,
-        number: u64,
-        result: Result<Arc<Matched>, MatchError>,
-    ) {
-        let Some(waiting) = self
-            .session(seat)
-            .and_then(|session| session.inbound.get(number))
-        else {
-            return;
-        };
-        match result {
-            Ok(matched) => {
-                waiting.matched = Some(matched);
-                waiting.stage = Stage::Ready;
-                self.advance(seat);
-            }
-            Err(error) => {
-                self.emit(seat, EventKind::DistError, |event| {
-                    event.detail(error.to_string())
-                });
-                self.publish_failed(seat, number, true);
-            }
-        }
-    }
-
-    /// Routes all publishes whose turn has come.
-    pub(crate) fn advance(&mut self, seat: Seat) {
-        while let Some(session) = self.session(seat) {
-            let Some((number, head)) = session.inbound.head() else {
-                break;
-            };
-            if head.stage != Stage::Ready {
-                break;
-            }
-            if head.is_dropped {
-                session.inbound.pop();
-                continue;
-            }
-            // A route may have changed while it waited for those before it (contract C2).
-            let is_stale = head.matched.as_ref().is_none_or(|found| found.is_stale());
-            if is_stale && !head.is_rematched {
-                head.is_rematched = head.matched.is_some();
-                self.match_waiting(seat, number);
-                break;
-            }
-            let Some(Waiting {
-                publication,
-                token,
-                packet_id,
-                matched: Some(matched),
-                ..
-            }) = session.inbound.pop()
-            else {
-                break;
-            };
-            if let Some(memo) = &mut session.memo
-                && memo.topic == publication.message.topic
-            {
-                memo.matched = Some(matched.clone());
-            }
-            self.route(seat, publication, &matched, token, packet_id);
-        }
-        let Some(session) = self.session(seat) else {
-            return;
-        };
-        // A permission that is awaited keeps reading off: the answer belongs to one place.
-        let is_asked = session.inbound.is_asking();
-        if !is_asked && session.inbound.len() < PIPELINE_MAX {
-            self.resume(seat, Pause::Publish);
-        }
-    }
 }
 
 /// The topic, shared with the memo of the last one where it is the same.
@@ -676,21 +409,4 @@ fn check_features(publish: &Publish, settings: &Settings) -> Result<(), Ending> 
 
 pub(super) fn reason_byte(reason: ReasonCode) -> u8 {
     reason.0
-}
-
-/// Whether the command is known not to be applied.
-pub(crate) fn is_refusal(error: &InboxError) -> bool {
-    !matches!(error, InboxError::Unknown)
-}
-
-fn retained_kind(is_cleared: bool) -> EventKind {
-    match is_cleared {
-        true => EventKind::RetainMsgCleared,
-        false => EventKind::MsgRetained,
-    }
-}
-
-/// The same of the retained store.
-fn is_retain_refusal(error: &RetainError) -> bool {
-    !matches!(error, RetainError::Unknown)
 }
