@@ -25,6 +25,7 @@ pub(crate) use connect::Connecting;
 
 use crate::mailbox::Seat;
 use crate::session::Session;
+use crate::session::rate::Rate;
 use crate::shard::Shard;
 use crate::transport::{Out, Transport};
 
@@ -76,6 +77,8 @@ pub(crate) enum Pause {
     Unknown = 32,
     /// The client does not read its answers.
     Output = 64,
+    /// It goes faster than its tenant allows.
+    Rate = 128,
 }
 
 impl Pauses {
@@ -120,6 +123,8 @@ pub(crate) struct Connection {
     pub(crate) paused_ms: u64,
     /// Bytes of an incomplete packet since then.
     pub(crate) partial: u32,
+    /// Set if its tenant limits how fast it goes.
+    pub(crate) rate: Option<Box<Rate>>,
     pub(crate) waker: Option<Waker>,
 }
 
@@ -151,6 +156,7 @@ impl Connection {
             heard_ms: now_ms,
             paused_ms: now_ms,
             partial: 0,
+            rate: None,
             waker: None,
         }
     }

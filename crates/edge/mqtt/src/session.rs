@@ -5,6 +5,7 @@ pub(crate) mod durable;
 pub(crate) mod fifo;
 pub(crate) mod inbound;
 pub(crate) mod queue;
+pub(crate) mod rate;
 pub(crate) mod window;
 
 use std::rc::Rc;

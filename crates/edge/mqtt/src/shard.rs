@@ -429,6 +429,10 @@ impl Shard {
             Timer::KeepAlive => self.check_keep_alive(seat),
             Timer::Publish => self.check_answers(seat),
             Timer::Linger => self.leave_socket(seat),
+            Timer::Rate => {
+                self.resume(seat, Pause::Rate);
+                self.mark_dirty(seat.slot);
+            }
             Timer::Retry => {
                 connection.is_retrying = false;
                 if matches!(connection.phase, Phase::Closing(_)) {

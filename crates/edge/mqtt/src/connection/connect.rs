@@ -26,6 +26,7 @@ use crate::mailbox::{Completion, Seat};
 use crate::session::Session;
 use crate::session::durable::Durable;
 use crate::session::inbound::Inbound;
+use crate::session::rate::Rate;
 use crate::session::window::{Window, packet_id};
 use crate::shard::Shard;
 use crate::shard::timer::Timer;
@@ -491,6 +492,7 @@ impl Shard {
         connection.packet_max = packet_max;
         connection.keep_alive = accepted.keep_alive;
         connection.heard_ms = now_ms;
+        connection.rate = Rate::of(&accepted.settings).map(Box::new);
         if let Some(transport) = &mut connection.transport {
             transport.limit_packets(packet_max);
         }

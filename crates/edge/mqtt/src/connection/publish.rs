@@ -49,7 +49,13 @@ impl Shard {
             return Ok(());
         };
         let is_v5 = connection.is_v5();
-        let Some(session) = connection.session() else {
+        if let Some(rate) = &mut connection.rate
+            && let Some(until_ms) = rate.published(now_ms)
+        {
+            self.slow_down(seat, Some(until_ms));
+            self.emit(seat, EventKind::ExceedPubRate, |event| event);
+        }
+        let Some(session) = self.session(seat) else {
             return Ok(());
         };
         let settings = session.tenant.settings.load();

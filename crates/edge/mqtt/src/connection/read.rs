@@ -8,8 +8,9 @@ use std::task::{Context, Poll};
 use bifrust_mqtt_codec::{DecodeError, Frame, Packet, PacketType, ReasonCode, decode, peek};
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::{Connection, Ending, Phase};
+use super::{Connection, Ending, Pause, Phase};
 use crate::mailbox::Seat;
+use crate::shard::timer::Timer;
 use crate::shard::{READ_BUFFER, Shard};
 use crate::transport::Read;
 
@@ -148,7 +149,13 @@ impl Shard {
         }
         self.metrics.bytes_received(n);
         let now_ms = self.now_ms;
-        count_partial(self.connection(seat)?, n, now_ms);
+        let connection = self.connection(seat)?;
+        count_partial(connection, n, now_ms);
+        let slow_until = connection
+            .rate
+            .as_mut()
+            .and_then(|rate| rate.read(n, now_ms));
+        self.slow_down(seat, slow_until);
         if is_large {
             let connection = self.connection(seat)?;
             connection.tail.extend_from_slice(&buffer[..n]);
@@ -164,6 +171,14 @@ impl Shard {
             self.keep_rest(seat, &filled[consumed.used..], consumed.stop);
         }
         Some(n.max(1))
+    }
+
+    /// Reads nothing until this moment.
+    pub(super) fn slow_down(&mut self, seat: Seat, until_ms: Option<u64>) {
+        if let Some(until_ms) = until_ms {
+            self.pause(seat, Pause::Rate);
+            self.wheel.arm(until_ms, seat, Timer::Rate);
+        }
     }
 
     /// Handles what was read before a pause.

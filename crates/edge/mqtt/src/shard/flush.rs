@@ -7,6 +7,7 @@ use bifrust_mqtt_codec::{Packet, encode_within};
 use super::Shard;
 use crate::connection::{Ending, Pause, Phase};
 use crate::mailbox::Seat;
+use crate::shard::timer::Timer;
 
 /// Buffers kept for the next turn.
 const BUFFERS_MAX: usize = 1024;
@@ -61,21 +62,35 @@ impl Shard {
             return;
         };
         connection.is_dirty = false;
+        let now_ms = self.now_ms;
         loop {
             self.fill(slot);
             let Some(connection) = self.connections.get_mut(slot as usize) else {
                 return;
             };
             let pending = connection.pending();
-            if pending == 0 || connection.is_write_blocked {
+            let is_silent = connection
+                .rate
+                .as_ref()
+                .is_some_and(|rate| rate.silent_until_ms > now_ms);
+            if pending == 0 || connection.is_write_blocked || is_silent {
                 break;
             }
             let Some(transport) = &mut connection.transport else {
                 break;
             };
             let result = transport.write(&mut connection.out);
-            let left = connection.pending();
-            self.metrics.bytes_sent(pending.saturating_sub(left));
+            let written = pending.saturating_sub(connection.pending());
+            let silent_until = connection
+                .rate
+                .as_mut()
+                .and_then(|rate| rate.wrote(written, now_ms));
+            if let Some(until_ms) = silent_until {
+                let generation = connection.generation;
+                self.wheel
+                    .arm(until_ms, Seat { slot, generation }, Timer::Rate);
+            }
+            self.metrics.bytes_sent(written);
             match result {
                 // More may have waited for this room.
                 Ok(()) => self.return_buffer(slot),

@@ -19,6 +19,8 @@ pub(crate) enum Timer {
     Linger,
     /// Something that a service refused is tried again.
     Retry,
+    /// A connection that went too fast may go on.
+    Rate,
     /// The route of a filter is taken out again; `slot` is the filter.
     Route,
 }

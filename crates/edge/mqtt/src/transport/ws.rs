@@ -224,14 +224,18 @@ impl Ws {
     /// Frames what `out` holds and writes as much as the socket takes.
     pub(super) fn write(&mut self, stream: &TcpStream, out: &mut Out) -> io::Result<()> {
         self.write_output(stream)?;
-        if let State::Open(ws) = &mut self.state {
-            for bytes in out.drain() {
-                let written = ws.write(Message::Binary(bytes));
-                written.map_err(io::Error::other)?;
+        match &mut self.state {
+            State::Open(ws) => {
+                for bytes in out.drain() {
+                    let written = ws.write(Message::Binary(bytes));
+                    written.map_err(io::Error::other)?;
+                }
             }
-            self.write_output(stream)?;
+            // After a Close frame nothing may follow (RFC 6455, 5.5.1), and nothing goes before the
+            // handshake: what is left has no way out, and would be tried for ever.
+            State::Handshake(_) | State::Ended => out.drain().for_each(drop),
         }
-        Ok(())
+        self.write_output(stream)
     }
 
     fn write_output(&mut self, stream: &TcpStream) -> io::Result<()> {

@@ -161,6 +161,24 @@ fn packets_behind_connect_are_held_and_served() {
 }
 
 #[test]
+fn a_fast_publisher_is_slowed_and_loses_nothing() {
+    let settings = Settings {
+        msg_pub_per_sec: 20,
+        ..Settings::default()
+    };
+    let broker = Broker::with(settings, 1);
+    let mut client = broker.client(Version::V5, "c");
+    let begun = std::time::Instant::now();
+    for id in 1..=50 {
+        client.publish("t", Qos::AtLeastOnce, id, "");
+    }
+    for id in 1..=50 {
+        assert_eq!(client.read(), Packet::Puback(ack(id)));
+    }
+    assert!(begun.elapsed().as_millis() >= 1800);
+}
+
+#[test]
 fn silence_ends_within_the_keep_alive() {
     let broker = Broker::start();
     let mut connect = Connect::new(Version::V5, "c");
