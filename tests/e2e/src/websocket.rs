@@ -94,6 +94,17 @@ impl WebSocket {
 
     /// Sends one frame.
     pub fn send_frame(&mut self, opcode: Opcode, is_last: bool, payload: &[u8]) -> io::Result<()> {
+        self.stream
+            .write_all(&Self::frame(opcode, is_last, payload))
+    }
+
+    /// Sends bytes as they are, for several frames in one segment.
+    pub fn send_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes)
+    }
+
+    /// The bytes of one frame.
+    pub fn frame(opcode: Opcode, is_last: bool, payload: &[u8]) -> Vec<u8> {
         let mask = [0x37, 0xFA, 0x21, 0x3D];
         let mut frame = vec![(u8::from(is_last) << 7) | opcode as u8];
         match payload.len() {
@@ -114,7 +125,7 @@ impl WebSocket {
                 .zip(mask.iter().cycle())
                 .map(|(byte, key)| byte ^ key),
         );
-        self.stream.write_all(&frame)
+        frame
     }
 
     /// The status code of the close frame, once one came.

@@ -190,6 +190,24 @@ fn bad_frames_end_the_connection_and_nothing_else() {
 }
 
 #[test]
+fn a_close_frame_behind_a_request_costs_nobody_else_anything() {
+    let broker = Broker::start();
+    let mut request = Connect::v5("goodbye").encode();
+    request.extend(PINGREQ);
+    for index in 0..8 {
+        // The answers to the packets have no way out once the Close frame was seen.
+        let (mut socket, _) = WebSocket::open(broker.ws(), "/mqtt", Some("mqtt"));
+        let mut bytes = WebSocket::frame(Opcode::Binary, true, &request);
+        bytes.extend(WebSocket::frame(Opcode::Close, true, &[]));
+        socket.send_raw(&bytes).expect("open");
+        drop(socket);
+        // Connections are spread over the shards: each of them has to go on.
+        let mut client = broker.connect(&Connect::v5(format!("next {index}")));
+        client.ping();
+    }
+}
+
+#[test]
 fn frames_above_the_packet_limit_end_the_connection() {
     let broker = Broker::builder()
         .setting("MaxUserPayloadBytes", 4096)
