@@ -33,6 +33,10 @@ use timer::{STEP_MS, Timer, Wheel};
 /// Bytes read at once; shared by all connections of the shard.
 pub(crate) const READ_BUFFER: usize = 64 << 10;
 
+/// What a command to a durable store weighs besides its message: the stores bound their queues by
+/// number too, and refuse what comes beyond.
+const STORE_OVERHEAD: usize = 4 << 10;
+
 /// Everything one shard owns. Borrowed once per turn, never across an await.
 pub(crate) struct Shard {
     pub(crate) id: u16,
@@ -304,6 +308,7 @@ impl Shard {
         bytes: usize,
         wrap: impl FnOnce(T) -> Completion + Send + 'static,
     ) -> Then<T> {
+        let bytes = bytes + STORE_OVERHEAD;
         self.store_bytes += bytes;
         self.reply_with(to, bytes, wrap)
     }
