@@ -138,17 +138,37 @@ impl Toggler {
                 }
             }
         }
-        for (index, toggle) in self.toggles.iter_mut().enumerate() {
+        for (index, toggle) in self.toggles.iter().enumerate() {
             let is_on = seen.contains(&index);
-            if toggle.pending.take().is_none() && is_on != toggle.is_on {
+            if toggle.pending.is_none() && is_on != toggle.is_on {
                 let was = toggle.is_on;
                 found.push(format!(
                     "lost: subscription {index} is {is_on}, acknowledged {was}"
                 ));
             }
-            toggle.is_on = is_on;
         }
+        self.resend(&mut client, found);
         client.disconnect();
+    }
+
+    /// What was not acknowledged may have taken effect in part, so it is asked for again, as a
+    /// client would.
+    fn resend(&mut self, client: &mut Client, found: &mut Vec<String>) {
+        for (index, toggle) in self.toggles.iter_mut().enumerate() {
+            let Some((_, wanted)) = toggle.pending.take() else {
+                continue;
+            };
+            let filter = filter(index);
+            let codes = if wanted {
+                client.subscribe_all(&[Filter::new(filter, 1)])
+            } else {
+                client.unsubscribe(&[&filter])
+            };
+            if codes.iter().any(|code| *code >= 0x80) {
+                found.push(format!("toggler: asked again, then {codes:?}"));
+            }
+            toggle.is_on = wanted;
+        }
     }
 }
 
