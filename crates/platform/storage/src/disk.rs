@@ -6,7 +6,7 @@ use std::{
     fs, io,
     ops::Bound,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -24,6 +24,7 @@ use crate::{
 };
 
 mod journal;
+mod reclaim;
 mod tail;
 
 use journal::JournalSync;
@@ -65,10 +66,13 @@ fn create(path: &Path, keyspaces: &[Keyspace], config: &FjallConfig) -> Result<(
 }
 
 struct Disk {
+    /// Each open read holds a clone, by which `reclaim` knows of it.
     tables: Arc<Tables>,
     db: Database,
+    path: PathBuf,
     journal: JournalSync,
     sync: SyncMode,
+    leftovers: reclaim::Leftovers,
 }
 
 /// The opened keyspaces by name; a dozen, so a walk over them beats a hash.
@@ -101,8 +105,10 @@ impl Disk {
         Ok(Self {
             tables: Arc::new(Tables(tables)),
             db,
+            path: path.to_owned(),
             journal: JournalSync::new(path.to_owned()),
             sync: config.sync,
+            leftovers: reclaim::Leftovers::default(),
         })
     }
 }
@@ -215,19 +221,22 @@ impl Read for Disk {
             Ok(table) => table,
             Err(error) => return Box::new(std::iter::once(Err(error))),
         };
+        let tables = self.tables.clone(); // First, so that no open read goes uncounted.
         match clamp_bounds(start, end) {
             // Through a snapshot: a keyspace's own range also shows what is written while it runs.
             Some(bounds) => rows(
                 self.db.snapshot().range::<&[u8], _>(table, bounds),
                 direction,
+                tables,
             ),
             None => Box::new(std::iter::empty()),
         }
     }
 }
 
-fn rows<'a>(iter: fjall::Iter, direction: Direction) -> Rows<'a> {
-    let row = |guard: fjall::Guard| {
+fn rows<'a>(iter: fjall::Iter, direction: Direction, tables: Arc<Tables>) -> Rows<'a> {
+    let row = move |guard: fjall::Guard| {
+        let _open = &tables; // Counted by `reclaim` as a read that is under way.
         let (key, value) = guard.into_inner().map_err(engine_error)?;
         Ok((Bytes::from(key), Bytes::from(value)))
     };
@@ -268,15 +277,20 @@ impl Engine for Disk {
     }
 
     fn snapshot(&self) -> Box<dyn Read> {
+        let tables = self.tables.clone(); // First, so that no open read goes uncounted.
         Box::new(DiskSnapshot {
             snapshot: self.db.snapshot(),
-            tables: self.tables.clone(),
+            tables,
         })
     }
 
     fn check(&self) -> Result<(), StorageError> {
         // The only public way to learn that a background flush or compaction failed.
         self.db.persist(PersistMode::Buffer).map_err(engine_error)
+    }
+
+    fn reclaim(&self, room: u64) -> Result<(), StorageError> {
+        reclaim::reclaim(self, room)
     }
 
     fn disk_bytes(&self) -> u64 {
@@ -314,7 +328,11 @@ impl Read for DiskSnapshot {
             Err(error) => return Box::new(std::iter::once(Err(error))),
         };
         match clamp_bounds(start, end) {
-            Some(bounds) => rows(self.snapshot.range::<&[u8], _>(table, bounds), direction),
+            Some(bounds) => rows(
+                self.snapshot.range::<&[u8], _>(table, bounds),
+                direction,
+                self.tables.clone(),
+            ),
             None => Box::new(std::iter::empty()),
         }
     }

@@ -73,6 +73,13 @@ pub trait Engine: Read {
     /// Whether background work still goes well; an error is final.
     fn check(&self) -> Result<(), StorageError>;
 
+    /// Makes one step towards giving back the room of what was deleted, using at most `room` bytes of
+    /// the disk for a time. It may take long, but holds up neither writes nor syncs; there may be more to
+    /// give back by the next call. Nothing to do for an engine in memory.
+    fn reclaim(&self, _room: u64) -> Result<(), StorageError> {
+        Ok(())
+    }
+
     /// Bytes that the engine occupies on disk, roughly; 0 in memory.
     fn disk_bytes(&self) -> u64;
 }

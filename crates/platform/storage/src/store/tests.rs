@@ -358,6 +358,72 @@ fn writes_stop_below_the_free_space_floor_and_resume_above_it() {
     });
 }
 
+/// Bytes that the files in a folder take on the disk.
+fn taken(folder: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt as _;
+    let Ok(entries) = fs::read_dir(folder) else {
+        return 0;
+    };
+    let entry_bytes = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => taken(&entry.path()),
+        Ok(metadata) => metadata.blocks() * 512,
+        Err(_) => 0, // Gone meanwhile.
+    };
+    entries.flatten().map(entry_bytes).sum()
+}
+
+#[test]
+fn a_store_that_filled_the_disk_gives_the_room_of_deleted_rows_back() {
+    const DISK: u64 = 160 << 20;
+    const OTHER: Keyspace = Keyspace("other");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_owned();
+    let probe = Box::new(move || {
+        Ok(Space {
+            total: DISK,
+            free: DISK.saturating_sub(taken(&path)),
+        })
+    });
+    let config = Config {
+        free_space_floor: FreeSpaceFloor::Bytes(16 << 20),
+        ..config(folder.path())
+    };
+    let store = Store::open_with_probe(config, &[ROWS, OTHER], probe).unwrap();
+    // A keyspace that is hardly written holds every journal back.
+    let mut few = WriteBatch::new();
+    few.put(OTHER, vec![1], vec![1]);
+    store.write_unsynced(few).unwrap();
+
+    let mut noise = 1_u64; // Compresses to nothing smaller.
+    let mut rows = 0_u64;
+    // Past the first stop too, which ends as soon as flushes give journals back.
+    while store.admits_writes() || rows < 110 * 16 {
+        let mut value = Vec::with_capacity(64 << 10);
+        while value.len() < 64 << 10 {
+            noise ^= noise << 13;
+            noise ^= noise >> 7;
+            noise ^= noise << 17;
+            value.extend_from_slice(&noise.to_be_bytes());
+        }
+        let mut batch = WriteBatch::new();
+        batch.put(ROWS, rows.to_be_bytes().to_vec(), value);
+        let (tell, told) = mpsc::channel();
+        store
+            .write(batch, Box::new(move || tell.send(()).unwrap()))
+            .unwrap();
+        told.recv().unwrap();
+        rows += 1;
+        assert!(rows < 10_000, "the floor was never reached");
+    }
+    for row in 0..rows {
+        let mut batch = WriteBatch::new();
+        batch.delete(ROWS, row.to_be_bytes().to_vec());
+        store.write_unsynced(batch).unwrap();
+    }
+    wait_until(|| store.admits_writes());
+    assert!(store.read().get(OTHER, &[1]).unwrap().is_some());
+}
+
 fn wait_until(is_so: impl Fn() -> bool) {
     let give_up = Instant::now() + Duration::from_secs(30);
     while !is_so() {

@@ -3,7 +3,7 @@
 use std::{
     mem,
     sync::{Arc, PoisonError, atomic::Ordering},
-    thread,
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -14,6 +14,12 @@ const LOOK_AFTER_BUSY: Duration = Duration::from_millis(200);
 
 /// How often otherwise.
 const LOOK_AFTER_IDLE: Duration = Duration::from_secs(2);
+
+/// How long after the engine was last asked to give room back it may be asked again.
+const RECLAIM_GAP: Duration = Duration::from_secs(3);
+
+/// The share of the free space that giving room back may use for a time.
+const RECLAIM_SHARE: u64 = 2;
 
 /// The free-space floor and how to measure against it.
 pub(super) struct FloorWatch {
@@ -33,6 +39,9 @@ pub(super) struct Writer {
     synced_at: Option<Instant>,
     floor: Option<FloorWatch>,
     looked_at: Option<Instant>,
+    /// The thread that last asked the engine to give room back; at most one runs.
+    reclaim: Option<JoinHandle<()>>,
+    reclaimed_at: Option<Instant>,
     /// The emptied list of the last turn, kept for its room.
     spare: Vec<Done>,
 }
@@ -53,6 +62,8 @@ impl Writer {
             synced_at: None,
             floor,
             looked_at: None,
+            reclaim: None,
+            reclaimed_at: None,
             spare: Vec::new(),
         }
     }
@@ -60,6 +71,10 @@ impl Writer {
     pub(super) fn run(mut self) {
         let _guard = PanicGuard(self.shared.clone());
         while self.turn() {}
+        // Whoever waits for this thread may open the folder again.
+        if let Some(reclaim) = self.reclaim.take() {
+            let _ = reclaim.join(); // Its panic is no one's: the room is just not given back.
+        }
     }
 
     /// One turn; false after the last.
@@ -153,6 +168,35 @@ impl Writer {
         if self.shared.admits.swap(admits, Ordering::Relaxed) != admits {
             report(admits, space.free);
         }
+        if !admits {
+            self.reclaim(now, space.free / RECLAIM_SHARE);
+        }
+    }
+
+    /// Has the engine give room back on a thread of its own, so that syncs go on. Deleting alone frees
+    /// nothing soon, and below the floor there are no writes that would make the engine tidy up.
+    fn reclaim(&mut self, now: Instant, room: u64) {
+        let is_running = self
+            .reclaim
+            .as_ref()
+            .is_some_and(|last| !last.is_finished());
+        let is_early = self
+            .reclaimed_at
+            .is_some_and(|before| now < before + RECLAIM_GAP);
+        if is_running || is_early {
+            return;
+        }
+        self.reclaimed_at = Some(now);
+        let shared = self.shared.clone();
+        // Without a thread now there may be one later.
+        self.reclaim = thread::Builder::new()
+            .name("storage-reclaim".to_owned())
+            .spawn(move || {
+                if let Err(error) = shared.engine.reclaim(room) {
+                    tracing::warn!(%error, "room on the disk could not be given back");
+                }
+            })
+            .ok();
     }
 }
 
