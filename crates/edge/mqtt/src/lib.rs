@@ -11,6 +11,7 @@
 //! of it is shared, mail is the only way in. It never blocks and never touches a disk: services
 //! answer by mail to (slot, generation), and a slot that has moved on ignores the answer.
 
+mod barrier;
 mod config;
 mod connection;
 mod error;

@@ -98,6 +98,8 @@ pub(crate) enum Completion {
     Unsubscribed(Result<Vec<bool>, InboxError>),
     Fetched(Result<Fetched, InboxError>),
     Settled(Result<(), InboxError>),
+    /// What a scan of retained messages waited for has arrived.
+    ScanReady(u32),
     RetainedPage(u32, Result<Page, RetainError>),
     RetainedInserted(Result<usize, InboxError>),
 }

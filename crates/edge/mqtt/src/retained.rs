@@ -39,13 +39,16 @@ struct Scan {
     cursor: Option<Cursor>,
     /// Messages that may still be sent.
     left: u32,
+    number: u32,
+    /// Whether all it has to find is in the store.
+    is_ready: bool,
 }
 
 /// All retained messages a session still has to get, subscription by subscription.
 pub(crate) struct Scans {
     waiting: VecDeque<Scan>,
-    /// Numbers the scan at the front, so that an answer for a cancelled one is recognised.
-    number: u32,
+    /// Numbers given to scans, so that an answer for a cancelled one is recognised.
+    numbers: u32,
     is_reading: bool,
     /// Stamps of what came live meanwhile.
     live: HashMap<Topic, Hlc, RandomState>,
@@ -59,7 +62,7 @@ impl Scans {
     fn new() -> Self {
         Self {
             waiting: VecDeque::new(),
-            number: 0,
+            numbers: 0,
             is_reading: false,
             live: HashMap::default(),
             held: Vec::new(),
@@ -81,7 +84,6 @@ impl Scans {
             .front()
             .is_some_and(|scan| scan.filter == *filter)
         {
-            self.number = self.number.wrapping_add(1);
             self.is_reading = false;
         }
         self.waiting.retain(|scan| scan.filter != *filter);
@@ -125,12 +127,34 @@ impl Shard {
         let scans = session.scans.get_or_insert_with(|| Box::new(Scans::new()));
         // A repeated SUBSCRIBE sends all again; the scan that still runs is not needed then.
         scans.cancel(&filter);
+        scans.numbers = scans.numbers.wrapping_add(1);
+        let number = scans.numbers;
         scans.waiting.push_back(Scan {
             filter,
             options,
             cursor: None,
             left,
+            number,
+            is_ready: false,
         });
+        let tenant = session.tenant.number;
+        let done = self.reply(seat, move |()| Completion::ScanReady(number));
+        if !self.edge.copies.wait(tenant, done) {
+            self.scan_ready(seat, number);
+        }
+    }
+
+    /// Everything this scan has to find is in the store.
+    pub(crate) fn scan_ready(&mut self, seat: Seat, number: u32) {
+        let Some(scans) = self
+            .session(seat)
+            .and_then(|session| session.scans.as_mut())
+        else {
+            return;
+        };
+        if let Some(scan) = scans.waiting.iter_mut().find(|scan| scan.number == number) {
+            scan.is_ready = true;
+        }
         self.pump_scans(seat.slot);
     }
 
@@ -165,10 +189,10 @@ impl Shard {
         if is_busy || !scans.held.is_empty() || !has_room {
             return;
         }
-        let number = scans.number;
-        let Some(scan) = scans.waiting.front_mut() else {
+        let Some(scan) = scans.waiting.front_mut().filter(|scan| scan.is_ready) else {
             return;
         };
+        let number = scan.number;
         let limit = PageLimit {
             messages: PAGE_MESSAGES.min(scan.left as usize),
             bytes: PAGE_BYTES,
@@ -193,7 +217,11 @@ impl Shard {
         let Some(scans) = &mut session.scans else {
             return;
         };
-        if scans.number != number {
+        let is_at_front = scans
+            .waiting
+            .front()
+            .is_some_and(|scan| scan.number == number);
+        if !is_at_front {
             return;
         }
         scans.is_reading = false;
@@ -214,7 +242,6 @@ impl Shard {
         scan.cursor = page.next;
         if scan.cursor.is_none() || scan.left == 0 {
             scans.waiting.pop_front();
-            scans.number = scans.number.wrapping_add(1);
         }
         let mut messages = page.messages;
         messages.retain(|message| {

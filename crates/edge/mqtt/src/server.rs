@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::barrier::Barrier;
 use crate::config::{Config, ListenerKind};
 use crate::error::StartError;
 use crate::listener::{self, Acceptor};
@@ -36,6 +37,8 @@ pub(crate) struct Edge {
     pub(crate) config: Config,
     pub(crate) services: Services,
     pub(crate) mailboxes: Arc<Mailboxes>,
+    /// Retained copies on their way.
+    pub(crate) copies: Barrier,
     /// Connections per listener.
     pub(crate) per_listener: Vec<AtomicUsize>,
 }
@@ -69,6 +72,7 @@ pub fn start(
         config,
         services,
         mailboxes: mailboxes.clone(),
+        copies: Barrier::default(),
         per_listener,
     });
     let mut shards = Vec::new();

@@ -388,6 +388,7 @@ impl Shard {
             Completion::Unsubscribed(result) => self.unsubscribed(to, result),
             Completion::Fetched(result) => self.fetched(to, result),
             Completion::Settled(result) => self.settled(to, result),
+            Completion::ScanReady(number) => self.scan_ready(to, number),
             Completion::RetainedPage(number, result) => self.retained_page(to, number, result),
             Completion::RetainedInserted(result) => self.retained_inserted(to, result),
         }

@@ -81,3 +81,27 @@ fn retain_handling_is_obeyed() {
     subscribe(RetainHandling::SendIfNew, false);
     subscribe(RetainHandling::SendAtSubscribe, true);
 }
+
+#[test]
+fn copies_that_still_travel_are_waited_for() {
+    let broker = Broker::start();
+    let mut publisher = broker.client(Version::V5, "p");
+    let count = 3000;
+    for i in 0..count {
+        publisher.send(&Packet::Publish(Publish {
+            retain: true,
+            ..publish(&format!("r/{i}"), Qos::AtMostOnce, 0, "x")
+        }));
+    }
+    publisher.expect_nothing();
+    // Routed before this subscription was there, and maybe not stored yet.
+    let mut client = broker.client(Version::V5, "c");
+    client.subscribe("r/+", Qos::AtMostOnce);
+    let mut seen = std::collections::BTreeSet::new();
+    while seen.len() < count {
+        let Packet::Publish(publish) = client.read() else {
+            panic!("not a message");
+        };
+        seen.insert(publish.topic.to_string());
+    }
+}

@@ -72,14 +72,20 @@ impl Shard {
 
     /// Nobody waits for the retained copy of a QoS 0 message.
     pub(super) fn store_unasked(&mut self, seat: Seat, publication: &Publication) {
-        let retain = self.edge.services.retain.clone();
+        let edge = self.edge.clone();
         let message = &publication.message;
         let topic = message.topic.clone();
         let is_cleared = message.payload.is_empty();
+        let tenant = publication.tenant.number;
+        edge.copies.begin(tenant);
+        let copies = edge.clone();
         let done = self.store_reply(seat, message.weight(), move |result| {
+            copies.copies.end(tenant);
             Completion::RetainedUnasked(topic, is_cleared, result)
         });
-        retain.store(&publication.tenant, message, done);
+        edge.services
+            .retain
+            .store(&publication.tenant, message, done);
         self.wait_for_stores(seat);
     }
 
