@@ -17,6 +17,7 @@ use crate::{exit, logging};
 const GRACE: Duration = Duration::from_secs(2);
 
 pub(crate) fn run(arguments: &StartArguments) -> anyhow::Result<ExitCode> {
+    keep_pages_small();
     let loaded = sources(arguments)?.load()?;
     logging::start(&loaded.config.log)?;
     let signals = signals::of_server().context("signals cannot be taken")?;
@@ -49,6 +50,14 @@ pub(crate) fn run(arguments: &StartArguments) -> anyhow::Result<ExitCode> {
     serve(&node, &signals, arguments);
     tracing::info!(within = ?stop_within, "stopping");
     Ok(stop(node, stop_within))
+}
+
+/// Many small idle connections lie far apart: a huge page for a few of them would cost half of the
+/// memory again. Older kernels that cannot be asked serve all the same.
+fn keep_pages_small() {
+    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
+        eprintln!("huge pages stay on, connections take more memory: {error}");
+    }
 }
 
 fn sources(arguments: &StartArguments) -> anyhow::Result<Sources> {
