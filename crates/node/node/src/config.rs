@@ -136,7 +136,7 @@ pub struct Storage {
     pub memtable_bytes: u64,
     /// Bytes of journals on disk before they are flushed.
     pub journal_bytes: u64,
-    /// Free bytes below which writes stop; `None` is 5 % of the disk or 512 MiB.
+    /// Free bytes below which writes stop; `None` is 5 % of the disk, within 128 and 512 MiB.
     pub free_bytes_min: Option<u64>,
 }
 

@@ -3,6 +3,8 @@
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 const MIB: u64 = 1024 * 1024;
+/// Memtables under flush and the tables of one compaction.
+const ENGINE_ROOM: u64 = 128 * MIB;
 
 /// Settings of a store on disk.
 #[derive(Clone, Debug)]
@@ -80,7 +82,9 @@ pub enum SyncMode {
 /// Free bytes on the disk below which the store no longer admits writes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FreeSpaceFloor {
-    /// 5 % of the file system or 512 MiB, whichever is smaller.
+    /// 5 % of the file system or 512 MiB, whichever is smaller; but the engine's own room
+    /// (128 MiB, or half of a smaller file system): it flushes and compacts what was admitted
+    /// before, and meets a full disk otherwise.
     #[default]
     Standard,
     /// So many bytes; 0 admits always.
@@ -91,7 +95,7 @@ impl FreeSpaceFloor {
     /// The floor on a file system of `total` bytes.
     pub(crate) fn bytes(self, total: u64) -> u64 {
         match self {
-            Self::Standard => (total / 20).min(512 * MIB),
+            Self::Standard => (total / 20).max(ENGINE_ROOM.min(total / 2)).min(512 * MIB),
             Self::Bytes(bytes) => bytes,
         }
     }

@@ -133,7 +133,7 @@ pub(super) fn known() -> Vec<Key> {
         (
             "storage.free_bytes_min",
             Number(0..=1 << 50),
-            "free bytes below which writes stop; 5 % or 512 MiB if left out",
+            "free bytes below which writes stop; 5 % within 128 and 512 MiB if left out",
         ),
     ];
     let mut keys: Vec<Key> = own

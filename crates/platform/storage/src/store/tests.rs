@@ -433,8 +433,10 @@ fn wait_until(is_so: impl Fn() -> bool) {
 }
 
 #[test]
-fn the_standard_floor_is_the_smaller_of_a_share_and_a_size() {
-    assert_eq!(FreeSpaceFloor::Standard.bytes(1 << 30), (1 << 30) / 20);
+fn the_standard_floor_is_a_share_within_what_the_engine_needs_and_a_size() {
+    assert_eq!(FreeSpaceFloor::Standard.bytes(4 << 30), (4 << 30) / 20);
+    assert_eq!(FreeSpaceFloor::Standard.bytes(1 << 30), 128 << 20);
+    assert_eq!(FreeSpaceFloor::Standard.bytes(64 << 20), 32 << 20);
     assert_eq!(FreeSpaceFloor::Standard.bytes(1 << 40), 512 << 20);
 }
 
