@@ -6,7 +6,7 @@ mod inbound;
 mod queue;
 mod subscribe;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 
 use bifrust_dist::{Deliverer, Dist};
 use bifrust_kv::{Ack, Client, Clock, ExecuteError, Node, Then};
@@ -14,9 +14,13 @@ use bifrust_model::{Durability, SessionKey, Tenant};
 use bifrust_plugin_api::{Events, Meters};
 use bifrust_registry::Registry;
 
+use crate::gather::{Start, gather};
 use crate::metrics::Metrics;
 use crate::schema::Prefix;
-use crate::server::{Chore, Chores, Hub, Online, Presence, Reporting, Routes, Tenants, Timer};
+use crate::server::{
+    Chore, Chores, Hub, Mender, Online, Presence, Reporting, RouteEnd, Routes, Tenants, Timer,
+    Turns,
+};
 use crate::store::{Bounds, Command, Reply, Store};
 use crate::{Config, InboxError, Owner, WillSender};
 
@@ -32,7 +36,9 @@ pub struct Inbox {
 struct Inner {
     client: Client<Store>,
     hub: Arc<Hub>,
-    routes: Arc<dyn Routes>,
+    mender: Mender,
+    /// Sessions whose routes are to agree with their subscriptions before anyone is served.
+    in_doubt: Mutex<Vec<RouteEnd>>,
     wills: Arc<OnceLock<Arc<dyn WillSender>>>,
     config: Config,
 }
@@ -89,18 +95,24 @@ impl Inbox {
             handler.handle(effects);
         })?;
         let counted = hub.presence.count(node.store().read());
-        counted.map_err(bifrust_kv::OpenError::from)?;
+        let in_doubt = counted.map_err(bifrust_kv::OpenError::from)?;
+        let mender = Mender {
+            client: client.clone(),
+            routes,
+            turns: Turns::default(),
+        };
         let inner = Inner {
             client,
             hub,
-            routes,
+            mender,
+            in_doubt: Mutex::new(in_doubt),
             wills: Arc::default(),
             config,
         };
         let chores = Chores {
             hub: inner.hub.clone(),
             client: inner.client.clone(),
-            routes: inner.routes.clone(),
+            mender: inner.mender.clone(),
             wills: inner.wills.clone(),
         };
         inner.hub.timer.spawn(move |chore| chores.begin(chore))?;
@@ -115,12 +127,59 @@ impl Inbox {
         let _ = self.inner.wills.set(wills);
     }
 
-    /// Counts the sessions of ended incarnations as just disconnected, and from now on lets expiry
-    /// and wills run. Returns at once; a client that comes back meanwhile is served.
+    /// Settles what an earlier end of the process left in doubt of subscriptions, and waits for it;
+    /// then counts the sessions of ended incarnations as just disconnected, and from now on lets
+    /// expiry and wills run, for which it does not wait. To be called before clients are served.
     pub fn start(&self) {
+        self.settle_routes();
         let timer = &self.inner.hub.timer;
         timer.add_now(Chore::Scan { after: None });
         timer.start();
+    }
+
+    /// Only sessions whose subscriptions were being changed are looked at.
+    fn settle_routes(&self) {
+        let mut in_doubt = {
+            let mut waiting = (self.inner.in_doubt.lock()).unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *waiting)
+        };
+        while !in_doubt.is_empty() {
+            let before = in_doubt.len();
+            let (tell, told) = mpsc::channel();
+            let mender = self.inner.mender.clone();
+            let mend: Start<RouteEnd, Option<RouteEnd>> = Arc::new(move |end, done| {
+                let left = end.clone();
+                mender.mend(end, Box::new(move |agrees| done((!agrees).then_some(left))));
+            });
+            let ended = Box::new(move |left: Vec<Option<RouteEnd>>| {
+                let _ = tell.send(left); // Waited for below.
+            });
+            gather(std::mem::take(&mut in_doubt), mend, ended);
+            // An error: the store has stopped, which whoever asks it next will hear.
+            in_doubt = told
+                .recv()
+                .unwrap_or_default()
+                .into_iter()
+                .flatten()
+                .collect();
+            if in_doubt.len() == before {
+                break;
+            }
+        }
+        if !in_doubt.is_empty() {
+            let sessions = in_doubt.len();
+            tracing::warn!(
+                sessions,
+                "subscriptions stay in doubt and are settled later"
+            );
+        }
+        for end in in_doubt {
+            let (session, incarnation) = (end.session(), end.incarnation);
+            self.hub().timer.add_now(Chore::Route {
+                session,
+                incarnation,
+            });
+        }
     }
 
     /// Ends expiry and wills; the next start goes on where this one ended.

@@ -4,15 +4,19 @@
 mod agenda;
 mod chores;
 mod effects;
+mod mender;
 mod online;
 mod presence;
 mod routes;
 mod timer;
+mod turns;
 
 pub(crate) use agenda::{Agenda, Chore, Outcome};
 pub(crate) use chores::Chores;
 pub(crate) use effects::{Hub, Pushes, Reporting};
+pub(crate) use mender::Mender;
 pub(crate) use online::Online;
 pub(crate) use presence::Presence;
-pub(crate) use routes::{RouteEnd, Routes, Tenants, restore_routes};
+pub(crate) use routes::{RouteEnd, Routes, Tenants};
 pub(crate) use timer::Timer;
+pub(crate) use turns::Turns;

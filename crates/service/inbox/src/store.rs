@@ -37,7 +37,7 @@ pub(crate) use command::{
     InsertRetained, Keyed, ReleaseInbound, Reply, Settle, Subscribe, Sweep, Target, Tidy,
     Unsubscribe, WillFate, WillSent,
 };
-pub(crate) use query::{Answer, Due, Page, Query};
+pub(crate) use query::{Answer, Due, Page, Query, RouteChange};
 
 use heads::Heads;
 pub(crate) use heads::Named;

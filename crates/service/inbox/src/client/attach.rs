@@ -85,7 +85,7 @@ impl Inbox {
                     floor: attached.floor,
                 });
                 if attached.session_present {
-                    inbox.read_subscriptions(session, attached, Vec::new(), done);
+                    inbox.read_subscriptions(session, attached, None, Vec::new(), done);
                 } else {
                     done(Ok(opened(attached, Vec::new())));
                 }
@@ -108,11 +108,11 @@ impl Inbox {
         &self,
         session: SessionKey,
         attached: Attached,
+        after: Option<TopicFilter>,
         mut read: Vec<Subscription>,
         done: Then<Result<Opened, InboxError>>,
     ) {
         let key = Prefix::new(&session);
-        let after: Option<TopicFilter> = read.last().map(|last| last.filter.clone());
         let query = Query::Subscriptions {
             session: session.clone(),
             incarnation: attached.incarnation,
@@ -123,11 +123,12 @@ impl Inbox {
         let answered = move |answer| match answer {
             Ok(Answer::Subscriptions {
                 subscriptions,
-                more,
+                last,
+                ..
             }) => {
                 read.extend(subscriptions);
-                if more {
-                    inbox.read_subscriptions(session, attached, read, done);
+                if last.is_some() {
+                    inbox.read_subscriptions(session, attached, last, read, done);
                 } else {
                     done(Ok(opened(attached, read)));
                 }

@@ -1,4 +1,4 @@
-//! Subscriptions: rows, then routes, then the answer; to remove them the other way round.
+//! Subscriptions come and go: rows, then routes, then the answer.
 
 use std::sync::Arc;
 
@@ -29,44 +29,94 @@ impl Inbox {
         if subscriptions.iter().any(is_too_long) {
             return done(Err(InboxError::Refused));
         }
+        self.change(session, done, move |inbox, change, done| {
+            inbox.store(change, subscriptions, max_filters, done);
+        });
+    }
+
+    /// Removes subscriptions; answers which existed. When `done` runs, no publish matches them any
+    /// more. After an error they may yet go.
+    pub fn unsubscribe(
+        &self,
+        session: &SessionRef,
+        filters: Vec<TopicFilter>,
+        done: Then<Result<Vec<bool>, InboxError>>,
+    ) {
+        self.change(session, done, move |inbox, change, done| {
+            inbox.end_subscriptions(change, filters, done);
+        });
+    }
+
+    /// Runs a change when those of the same session that came before have ended.
+    fn change<T: 'static>(
+        &self,
+        session: &SessionRef,
+        done: Then<Result<T, InboxError>>,
+        run: impl FnOnce(Self, Change, Then<Result<T, InboxError>>) + Send + 'static,
+    ) {
         let key = session.key();
+        let Some(standing) = self.hub().online.standing(&key, session.epoch) else {
+            return done(Err(InboxError::Fenced));
+        };
+        let end = RouteEnd::of(&key, standing.incarnation);
+        let change = Change {
+            session: key,
+            epoch: session.epoch,
+            end: end.clone(),
+        };
+        let inbox = self.clone();
+        self.inner.mender.turns.take(end, move |turn| {
+            let done = Box::new(move |result| {
+                done(result);
+                drop(turn);
+            });
+            run(inbox, change, done);
+        });
+    }
+
+    fn store(
+        self,
+        change: Change,
+        subscriptions: Vec<Subscription>,
+        max_filters: u32,
+        done: Then<Result<Vec<Subscribed>, InboxError>>,
+    ) {
         let stamp = self.hub().clock.stamp();
         let command = Command::Subscribe(store::Subscribe {
-            session: key.clone(),
-            epoch: session.epoch,
+            session: change.session.clone(),
+            epoch: change.epoch,
             stamp,
             subscriptions: subscriptions.clone(),
             max_filters,
         });
-        let (inbox, session) = (self.clone(), session.clone());
+        let lane = change.session.clone();
+        let inbox = self.clone();
         let replied = move |result: Result<Reply, ExecuteError>| match result {
             Ok(Reply::Subscribed {
                 results,
-                incarnation,
-            }) => inbox.add_routes(
-                &session,
-                Stored {
-                    subscriptions,
+                was_unrouted,
+            }) => {
+                let stored = Stored {
                     results,
-                    incarnation,
                     stamp,
-                },
-                done,
-            ),
+                    was_unrouted,
+                };
+                inbox.add_routes(change, subscriptions, stored, done);
+            }
             Ok(reply) => done(Err(refusal(&reply))),
-            Err(error) => done(Err(error.into())),
+            Err(error) => done(Err(inbox.failed(&change, error))),
         };
-        self.execute(&key, command, Box::new(replied));
+        self.execute(&lane, command, Box::new(replied));
     }
 
     fn add_routes(
-        &self,
-        session: &SessionRef,
+        self,
+        change: Change,
+        subscriptions: Vec<Subscription>,
         stored: Stored,
         done: Then<Result<Vec<Subscribed>, InboxError>>,
     ) {
-        let end = route_end(session, stored.incarnation);
-        let routes = self.inner.routes.clone();
+        let (routes, end) = (self.inner.mender.routes.clone(), change.end.clone());
         let add = move |(subscription, result): (Subscription, Subscribed),
                         done: Then<Subscribed>| {
             if result == Subscribed::QuotaExceeded {
@@ -82,124 +132,142 @@ impl Inbox {
             routes.add(&end, &subscription, Box::new(routed));
         };
         let add: Start<(Subscription, Subscribed), Subscribed> = Arc::new(add);
-        let filters: Vec<TopicFilter> = (stored.subscriptions.iter())
+        let filters: Vec<TopicFilter> = (subscriptions.iter())
             .map(|subscription| subscription.filter.clone())
             .collect();
-        let items: Vec<_> = (stored.subscriptions.into_iter())
+        let items: Vec<_> = (subscriptions.into_iter())
             .zip(stored.results.iter().copied())
             .collect();
-        let (inbox, session) = (self.clone(), session.clone());
-        let (before, incarnation, stamp) = (stored.results, stored.incarnation, stored.stamp);
         let routed = move |results: Vec<Subscribed>| {
-            let failed = failed_new(&filters, &before, &results);
             if !results.contains(&Subscribed::Failed) {
-                inbox.confirm_routes(session.key(), incarnation, stamp);
-            }
-            if failed.is_empty() {
+                self.agree(&change, stored.stamp, stored.was_unrouted, Vec::new());
                 return done(Ok(results));
             }
-            // The client is told that these do not exist: their rows go before the answer.
+            self.mend(&change);
+            let failed = failed_new(&filters, &stored.results, &results);
+            // The client is told that these do not exist: they end before the answer.
             let take_back = move |_: Result<Vec<bool>, InboxError>| done(Ok(results));
-            inbox.unsubscribe(&session, failed, Box::new(take_back));
+            self.end_subscriptions(change, failed, Box::new(take_back));
         };
         gather(items, add, Box::new(routed));
     }
 
-    /// Notes that the routes stand; without it they are looked after at the next start, so nobody
-    /// waits for it.
-    fn confirm_routes(&self, session: SessionKey, incarnation: u64, stamp: Hlc) {
-        let command = Command::ConfirmRoutes(ConfirmRoutes {
-            session: session.clone(),
-            incarnation,
-            changed_at: stamp.0,
-        });
-        self.execute(&session, command, Box::new(|_| {}));
-    }
-
-    /// Removes subscriptions; answers which existed. When `done` runs, no publish matches them any
-    /// more.
-    pub fn unsubscribe(
-        &self,
-        session: &SessionRef,
+    fn end_subscriptions(
+        self,
+        change: Change,
         filters: Vec<TopicFilter>,
         done: Then<Result<Vec<bool>, InboxError>>,
     ) {
-        let key = session.key();
-        let Some(standing) = self.hub().online.standing(&key, session.epoch) else {
-            return done(Err(InboxError::Fenced));
+        let stamp = self.hub().clock.stamp();
+        let command = Command::Unsubscribe(store::Unsubscribe {
+            session: change.session.clone(),
+            epoch: change.epoch,
+            stamp,
+            filters: filters.clone(),
+        });
+        let lane = change.session.clone();
+        let inbox = self.clone();
+        let replied = move |result: Result<Reply, ExecuteError>| match result {
+            Ok(Reply::Unsubscribed {
+                existed,
+                was_unrouted,
+            }) => {
+                let stored = Stored {
+                    results: existed,
+                    stamp,
+                    was_unrouted,
+                };
+                inbox.remove_routes(change, filters, stored, done);
+            }
+            Ok(reply) => done(Err(refusal(&reply))),
+            Err(error) => done(Err(inbox.failed(&change, error))),
         };
-        let end = route_end(session, standing.incarnation);
-        let routes = self.inner.routes.clone();
-        let route_end = end.clone();
+        self.execute(&lane, command, Box::new(replied));
+    }
+
+    fn remove_routes(
+        self,
+        change: Change,
+        filters: Vec<TopicFilter>,
+        stored: Stored<bool>,
+        done: Then<Result<Vec<bool>, InboxError>>,
+    ) {
+        let (filters, existed) = (filters.into_iter(), stored.results);
+        let gone: Vec<TopicFilter> = filters
+            .zip(&existed)
+            .filter_map(|(filter, existed)| existed.then_some(filter))
+            .collect();
+        if gone.is_empty() {
+            return done(Ok(existed)); // Nothing has changed.
+        }
+        let (routes, end) = (self.inner.mender.routes.clone(), change.end.clone());
         let remove: Start<TopicFilter, Result<(), InboxError>> =
-            Arc::new(move |filter, done| routes.remove(&route_end, &filter, done));
-        let (inbox, session) = (self.clone(), session.clone());
-        let rows = filters.clone();
+            Arc::new(move |filter, done| routes.remove(&end, &filter, done));
+        let ended = gone.clone();
         let removed = move |results: Vec<Result<(), InboxError>>| {
             if results.iter().any(Result::is_err) {
-                inbox.restore(end);
+                self.mend(&change);
                 return done(Err(InboxError::Refused));
             }
-            inbox.remove_rows(&session, rows, end, done);
+            self.agree(&change, stored.stamp, stored.was_unrouted, ended);
+            done(Ok(existed));
         };
-        gather(filters, remove, Box::new(removed));
+        gather(gone, remove, Box::new(removed));
     }
 
-    fn remove_rows(
-        &self,
-        session: &SessionRef,
-        filters: Vec<TopicFilter>,
-        end: RouteEnd,
-        done: Then<Result<Vec<bool>, InboxError>>,
-    ) {
-        let key = session.key();
-        let command = Command::Unsubscribe(store::Unsubscribe {
-            session: key.clone(),
-            epoch: session.epoch,
-            stamp: self.hub().clock.stamp(),
-            filters,
+    /// Notes that rows and routes agree as of a change; nobody waits for it, since without it they
+    /// are looked after at the next start.
+    fn agree(&self, change: &Change, stamp: Hlc, was_unrouted: bool, gone: Vec<TopicFilter>) {
+        if was_unrouted {
+            return self.mend(change); // An earlier change left something behind.
+        }
+        let command = Command::ConfirmRoutes(ConfirmRoutes {
+            session: change.session.clone(),
+            incarnation: change.end.incarnation,
+            changed_at: stamp.0,
+            gone,
         });
-        let inbox = self.clone();
+        let (inbox, unconfirmed) = (self.clone(), change.clone());
         let replied = move |result: Result<Reply, ExecuteError>| {
-            let error = match result {
-                Ok(Reply::Unsubscribed(existed)) => return done(Ok(existed)),
-                Ok(reply) => refusal(&reply),
-                Err(error) => InboxError::from(error),
-            };
-            inbox.restore(end);
-            done(Err(error));
+            if result.is_err() {
+                inbox.mend(&unconfirmed);
+            }
         };
-        self.execute(&key, command, Box::new(replied));
+        self.execute(&change.session, command, Box::new(replied));
     }
 
-    /// Subscriptions still stand whose routes were removed: they get them back.
-    fn restore(&self, end: RouteEnd) {
-        let session = SessionKey {
-            tenant: end.tenant,
-            client: end.client,
-        };
+    /// Rows may have changed although the caller is told of an error.
+    fn failed(&self, change: &Change, error: ExecuteError) -> InboxError {
+        let error = InboxError::from(error);
+        if error == InboxError::Unknown {
+            self.mend(change);
+        }
+        error
+    }
+
+    /// Routes may differ from the rows: they are made to agree.
+    fn mend(&self, change: &Change) {
         self.hub().timer.add_now(Chore::Route {
-            session,
-            incarnation: end.incarnation,
-            changed_at: 0,
+            session: change.session.clone(),
+            incarnation: change.end.incarnation,
         });
     }
 }
 
-/// Subscriptions whose rows are durable.
-struct Stored {
-    subscriptions: Vec<Subscription>,
-    results: Vec<Subscribed>,
-    incarnation: u64,
-    stamp: Hlc,
+/// A change of one session's subscriptions, whose turn it is.
+#[derive(Clone)]
+struct Change {
+    session: SessionKey,
+    epoch: u64,
+    end: RouteEnd,
 }
 
-fn route_end(session: &SessionRef, incarnation: u64) -> RouteEnd {
-    RouteEnd {
-        tenant: session.tenant.number,
-        client: session.client.clone(),
-        incarnation,
-    }
+/// What the rows say now.
+struct Stored<T = Subscribed> {
+    results: Vec<T>,
+    stamp: Hlc,
+    /// Whether rows and routes may have differed before.
+    was_unrouted: bool,
 }
 
 /// Filters that were new and got no route. One that was replaced keeps its row and its old route.

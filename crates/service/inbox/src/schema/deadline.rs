@@ -21,7 +21,7 @@ pub(crate) struct SessionDeadline {
     pub(crate) owner: Option<NodeRef>,
     /// When it ends, if it is detached and ever ends.
     pub(crate) due_ms: Option<u64>,
-    /// Whether subscriptions may lack their routes: they were stored and not yet confirmed.
+    /// Whether rows and routes of subscriptions may differ: a change is not confirmed yet.
     pub(crate) is_unrouted: bool,
     /// Stamp of the latest change of its subscriptions.
     pub(crate) changed_at: u64,

@@ -43,11 +43,10 @@ pub(crate) enum Chore {
         session: SessionKey,
         incarnation: u64,
     },
-    /// Give a session's subscriptions the routes that they may lack.
+    /// Make the routes of a session agree with its subscriptions.
     Route {
         session: SessionKey,
         incarnation: u64,
-        changed_at: u64,
     },
 }
 

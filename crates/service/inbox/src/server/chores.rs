@@ -7,12 +7,11 @@ use bifrust_kv::{Ack, Client, ExecuteError, Then};
 use bifrust_model::{ClientId, SessionKey, TopicFilter};
 use bytes::Bytes;
 
-use super::{Chore, Hub, Outcome, RouteEnd, Routes, restore_routes};
+use super::{Chore, Hub, Mender, Outcome, RouteEnd};
 use crate::gather::{Start, gather};
 use crate::schema::Prefix;
 use crate::store::{
-    Answer, Command, ConfirmRoutes, Detach, Due, Expire, Query, Reply, Store, Sweep, Tidy,
-    WillFate, WillSent,
+    Answer, Command, Detach, Due, Expire, Query, Reply, Store, Sweep, Tidy, WillFate, WillSent,
 };
 use crate::{InboxError, Will, WillSender};
 
@@ -33,7 +32,7 @@ const TIDY_PUBLISHERS: usize = 256;
 pub(crate) struct Chores {
     pub(crate) hub: Arc<Hub>,
     pub(crate) client: Client<Store>,
-    pub(crate) routes: Arc<dyn Routes>,
+    pub(crate) mender: Mender,
     pub(crate) wills: Arc<OnceLock<Arc<dyn WillSender>>>,
 }
 
@@ -53,7 +52,18 @@ impl Chores {
             Chore::Sweep {
                 session,
                 incarnation,
-            } => self.sweep(session, incarnation, self.reporting(chore)),
+            } => {
+                let chores = self.clone();
+                let done = self.reporting(chore);
+                let end = RouteEnd::of(&session, incarnation);
+                self.mender.turns.take(end, move |turn| {
+                    let done = Box::new(move |outcome| {
+                        done(outcome);
+                        drop(turn);
+                    });
+                    chores.sweep(session, incarnation, done);
+                });
+            }
             Chore::Tidy {
                 session,
                 incarnation,
@@ -61,8 +71,7 @@ impl Chores {
             Chore::Route {
                 session,
                 incarnation,
-                changed_at,
-            } => self.route(session, incarnation, changed_at, self.reporting(chore)),
+            } => self.route(&session, incarnation, self.reporting(chore)),
         }
     }
 
@@ -132,7 +141,6 @@ impl Chores {
                     timer.add_now(Chore::Route {
                         session: session.clone(),
                         incarnation: deadline.incarnation,
-                        changed_at: deadline.changed_at,
                     });
                 }
                 if deadline.owner.is_some() {
@@ -242,11 +250,17 @@ impl Chores {
             limit: SWEEP_FILTERS,
         };
         let found = move |answer| {
-            let Ok(Answer::Subscriptions { subscriptions, .. }) = answer else {
+            let Ok(Answer::Subscriptions {
+                subscriptions,
+                leaving,
+                ..
+            }) = answer
+            else {
                 return done(Outcome::Failed);
             };
             let filters = subscriptions.into_iter();
-            let filters = filters.map(|subscription| subscription.filter).collect();
+            let filters = filters.map(|subscription| subscription.filter);
+            let filters = filters.chain(leaving).collect();
             chores.sweep_filters(session, incarnation, filters, done);
         };
         self.client.query(key.as_bytes(), query, Box::new(found));
@@ -260,12 +274,8 @@ impl Chores {
         done: Then<Outcome>,
     ) {
         let chores = self.clone();
-        let end = RouteEnd {
-            tenant: session.tenant,
-            client: session.client.clone(),
-            incarnation,
-        };
-        let routes = self.routes.clone();
+        let end = RouteEnd::of(&session, incarnation);
+        let routes = self.mender.routes.clone();
         let remove: Start<TopicFilter, Result<(), InboxError>> =
             Arc::new(move |filter, done| routes.remove(&end, &filter, done));
         let swept = filters.clone();
@@ -343,30 +353,16 @@ impl Chores {
         self.client.query(key.as_bytes(), query, Box::new(found));
     }
 
-    /// The node ended between a subscription's row and its route.
-    fn route(&self, session: SessionKey, incarnation: u64, changed_at: u64, done: Then<Outcome>) {
-        let end = RouteEnd {
-            tenant: session.tenant,
-            client: session.client.clone(),
-            incarnation,
-        };
-        let chores = self.clone();
-        let restored = move |all_stand: bool| {
-            if !all_stand {
-                return done(Outcome::Failed);
-            }
-            let command = Command::ConfirmRoutes(ConfirmRoutes {
-                session: session.clone(),
-                incarnation,
-                changed_at,
+    /// Rows and routes of a session's subscriptions may differ.
+    fn route(&self, session: &SessionKey, incarnation: u64, done: Then<Outcome>) {
+        let agree = move |agree: bool| {
+            done(if agree {
+                Outcome::Done
+            } else {
+                Outcome::Failed
             });
-            chores.settle(&session, command, done);
         };
-        restore_routes(
-            self.client.clone(),
-            self.routes.clone(),
-            end,
-            Box::new(restored),
-        );
+        let end = RouteEnd::of(session, incarnation);
+        self.mender.mend(end, Box::new(agree));
     }
 }

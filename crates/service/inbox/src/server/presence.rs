@@ -7,7 +7,8 @@ use ahash::RandomState;
 use bifrust_model::SessionKey;
 use bifrust_storage::{Direction, Read, StorageError};
 
-use crate::schema::{DEADLINE, DeadlineKey, parse_deadline};
+use super::RouteEnd;
+use crate::schema::{DEADLINE, DeadlineKey, SessionDeadline, parse_deadline};
 
 /// Counts that sessions are spread over: 256 KiB.
 const BUCKETS: usize = 1 << 16;
@@ -26,15 +27,24 @@ impl Presence {
         }
     }
 
-    /// Counts the sessions that are stored.
-    pub(crate) fn count(&self, read: &dyn Read) -> Result<(), StorageError> {
+    /// Counts the sessions that are stored; answers those whose routes may differ from their
+    /// subscriptions.
+    pub(crate) fn count(&self, read: &dyn Read) -> Result<Vec<RouteEnd>, StorageError> {
+        let mut in_doubt = Vec::new();
         let all = (Bound::Unbounded, Bound::Unbounded);
         for row in read.range(DEADLINE, all.0, all.1, Direction::Forward) {
-            if let Some((session, DeadlineKey::Session)) = parse_deadline(&row?.0) {
-                self.begun(&session);
+            let (key, value) = row?;
+            let Some((session, DeadlineKey::Session)) = parse_deadline(&key) else {
+                continue;
+            };
+            self.begun(&session);
+            let deadline = SessionDeadline::decode(value)
+                .map_err(|error| StorageError::Engine(format!("a session's deadline: {error}")))?;
+            if deadline.is_unrouted {
+                in_doubt.push(RouteEnd::of(&session, deadline.incarnation));
             }
         }
-        Ok(())
+        Ok(in_doubt)
     }
 
     /// A session has begun; told before its connection hears of it.

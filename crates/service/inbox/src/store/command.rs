@@ -81,7 +81,7 @@ pub(crate) struct Subscribe {
     pub(crate) max_filters: u32,
 }
 
-/// Removes subscriptions whose routes are gone.
+/// Ends subscriptions; their rows stay until their routes are gone.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Unsubscribe {
     pub(crate) session: SessionKey,
@@ -90,12 +90,14 @@ pub(crate) struct Unsubscribe {
     pub(crate) filters: Vec<TopicFilter>,
 }
 
-/// All subscriptions as of `changed_at` have their routes.
+/// Rows and routes agree as of `changed_at`.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ConfirmRoutes {
     pub(crate) session: SessionKey,
     pub(crate) incarnation: u64,
     pub(crate) changed_at: u64,
+    /// Subscriptions that have ended and whose routes are gone.
+    pub(crate) gone: Vec<TopicFilter>,
 }
 
 /// One message for many sessions of one tenant: the body once, then where it goes.
@@ -216,9 +218,13 @@ pub(crate) enum Reply {
     Refused,
     Subscribed {
         results: Vec<Subscribed>,
-        incarnation: u64,
+        /// Whether an earlier change of the session's routes has not been confirmed.
+        was_unrouted: bool,
     },
-    Unsubscribed(Vec<bool>),
+    Unsubscribed {
+        existed: Vec<bool>,
+        was_unrouted: bool,
+    },
     Taken(usize),
     Inbound {
         generation: u64,

@@ -10,7 +10,8 @@ use bifrust_storage::Direction;
 
 use super::queue::Queue;
 use crate::schema::{
-    BODY, Cursor, DEADLINE, Entry, Inbound, META, Meta, Prefix, SUB, SessionDeadline, number_at_end,
+    BODY, Cursor, DEADLINE, Entry, Inbound, META, Meta, Prefix, SUB, SessionDeadline,
+    SubscriptionRow, number_at_end,
 };
 
 /// Settled entries after which scans get a new start.
@@ -105,14 +106,18 @@ impl Head {
         }
     }
 
-    /// Number of subscriptions; counted once.
+    /// Number of subscriptions that stand; counted once.
     pub(crate) fn count_subscriptions(&mut self, rows: &Rows<'_>) -> u32 {
         if let Some(count) = self.subscriptions {
             return count;
         }
         let range = self.prefix.all_subscriptions(self.meta.incarnation);
         let found = rows.range(SUB, range.start(), range.end(), Direction::Forward);
-        let count = u32::try_from(found.count()).unwrap_or(u32::MAX);
+        let stand = found.filter(|(_, value)| {
+            let row = readable(SubscriptionRow::decode(value.clone()));
+            !row.is_leaving
+        });
+        let count = u32::try_from(stand.count()).unwrap_or(u32::MAX);
         self.subscriptions = Some(count);
         count
     }

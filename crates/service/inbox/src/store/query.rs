@@ -18,6 +18,8 @@ use crate::{Delivery, PageLimit, Will};
 pub(crate) enum Query {
     /// Whether the client has a session with rows.
     Exists(SessionKey),
+    /// What the latest change of a session's subscriptions was.
+    RouteChange(SessionKey),
     /// Subscriptions of a session after a filter.
     Subscriptions {
         session: SessionKey,
@@ -61,8 +63,12 @@ pub(crate) enum Answer {
     Exists(bool),
     Subscriptions {
         subscriptions: Vec<Subscription>,
-        more: bool,
+        /// Those that have ended and may still have their routes.
+        leaving: Vec<TopicFilter>,
+        /// Where to go on.
+        last: Option<TopicFilter>,
     },
+    RouteChange(Option<RouteChange>),
     Entries {
         deliveries: Vec<Delivery>,
         /// Entries whose message has expired and was never sent.
@@ -78,6 +84,13 @@ pub(crate) enum Answer {
     },
 }
 
+/// A change of a session's subscriptions, confirmed or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RouteChange {
+    pub(crate) incarnation: u64,
+    pub(crate) changed_at: u64,
+}
+
 /// A row of `inbox_deadline`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Due {
@@ -91,6 +104,16 @@ pub(super) fn answer(read: &dyn Read, query: Query) -> Result<Answer, StorageErr
         Query::Exists(session) => {
             let meta = read.get(META, &Prefix::new(&session).meta())?;
             Ok(Answer::Exists(meta.is_some()))
+        }
+        Query::RouteChange(session) => {
+            let row = read.get(DEADLINE, &Prefix::new(&session).due_session())?;
+            let row = row.map(|value| readable(SessionDeadline::decode(value)));
+            Ok(Answer::RouteChange(row.transpose()?.map(|row| {
+                RouteChange {
+                    incarnation: row.incarnation,
+                    changed_at: row.changed_at,
+                }
+            })))
         }
         Query::Subscriptions {
             session,
@@ -129,18 +152,29 @@ fn subscriptions(
         .map_or_else(|| range.start(), Bound::Excluded);
     let mut rows = read.range(SUB, start, range.end(), Direction::Forward);
     let mut subscriptions = Vec::new();
+    let mut leaving = Vec::new();
+    let mut last = None;
     for row in rows.by_ref().take(limit) {
         let (key, value) = row?;
         let filter = prefix
             .filter_of(&key)
             .ok_or_else(|| unreadable(RecordError::Invalid("filter")))?;
-        let options = readable(SubscriptionRow::decode(value))?.0;
-        subscriptions.push(Subscription { filter, options });
+        let row = readable(SubscriptionRow::decode(value))?;
+        last = Some(filter.clone());
+        if row.is_leaving {
+            leaving.push(filter);
+        } else {
+            let options = row.options;
+            subscriptions.push(Subscription { filter, options });
+        }
     }
-    let more = rows.next().transpose()?.is_some();
+    if rows.next().transpose()?.is_none() {
+        last = None;
+    }
     Ok(Answer::Subscriptions {
         subscriptions,
-        more,
+        leaving,
+        last,
     })
 }
 

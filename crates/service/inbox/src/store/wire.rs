@@ -154,7 +154,7 @@ in_order! {
     Detach { session, epoch, stamp, will, expiry_seconds, sent_before, routed }
     Subscribe { session, epoch, stamp, subscriptions, max_filters }
     Unsubscribe { session, epoch, stamp, filters }
-    ConfirmRoutes { session, incarnation, changed_at }
+    ConfirmRoutes { session, incarnation, changed_at, gone }
     Insert { tenant, body, key, bounds, targets }
     InsertRetained { session, epoch, bounds, messages }
     BeginInbound { session, epoch, stamp, packet_id }

@@ -80,6 +80,9 @@ struct Session {
     inbound: BTreeMap<u16, (u64, bool)>,
     next_generation: u64,
     filters: BTreeSet<u8>,
+    /// Ended, and not confirmed.
+    leaving: BTreeSet<u8>,
+    is_unrouted: bool,
 }
 
 impl Session {
@@ -203,6 +206,8 @@ impl Test {
             inbound: BTreeMap::new(),
             next_generation: 1,
             filters: BTreeSet::new(),
+            leaving: BTreeSet::new(),
+            is_unrouted: false,
         });
         if session.is_attached {
             session.sent_before = session.sent_before.max(session.sent_by_lost_connection());
@@ -451,12 +456,15 @@ impl Test {
             }
         });
         let results: Vec<_> = expected.collect();
-        let incarnation = session.incarnation;
+        session
+            .leaving
+            .retain(|filter| !session.filters.contains(filter));
+        let was_unrouted = std::mem::replace(&mut session.is_unrouted, true);
         assert_eq!(
             reply,
             Reply::Subscribed {
                 results,
-                incarnation
+                was_unrouted
             }
         );
     }
@@ -476,11 +484,23 @@ impl Test {
             assert_eq!(reply, Reply::Fenced);
             return;
         };
-        let existed = filters
-            .iter()
-            .map(|filter| session.filters.remove(filter))
-            .collect();
-        assert_eq!(reply, Reply::Unsubscribed(existed));
+        // Nobody has confirmed that the routes of those that left are gone.
+        let ends = filters.iter().map(|filter| {
+            if session.filters.remove(filter) {
+                session.leaving.insert(*filter);
+            }
+            session.leaving.contains(filter)
+        });
+        let existed: Vec<_> = ends.collect();
+        let was_unrouted = session.is_unrouted;
+        session.is_unrouted |= existed.contains(&true);
+        assert_eq!(
+            reply,
+            Reply::Unsubscribed {
+                existed,
+                was_unrouted
+            }
+        );
     }
 
     fn expire(&mut self) {

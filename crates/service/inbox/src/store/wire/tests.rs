@@ -179,6 +179,7 @@ fn any_small() -> impl Strategy<Value = Command> {
                         session,
                         incarnation: epoch,
                         changed_at: number,
+                        gone: filters,
                     }),
                     8 => Command::Tidy(Tidy {
                         publishers: vec![session.client.clone()],
