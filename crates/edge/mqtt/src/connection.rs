@@ -1,12 +1,13 @@
 //! One connection: a slot in its shard, driven by readiness and by mail.
 //!
 //! The task of a connection owns nothing but its seat. It wakes the shard, which reads
-//! ([`read`]), handles packets ([`connect`], [`publish`], [`subscribe`], [`answer`]) and ends the
-//! connection ([`close`]).
+//! ([`read`]), handles packets ([`connect`], [`publish`], [`subscribe`], [`answer`]), ends the
+//! connection ([`close`]) and lets its session go ([`leave`]).
 
 mod answer;
 mod close;
 mod connect;
+mod leave;
 mod publish;
 mod read;
 pub(crate) mod subscribe;
@@ -20,8 +21,9 @@ use std::task::{Context, Poll, Waker};
 use bifrust_mqtt_codec::{ReasonCode, Version};
 use bytes::BytesMut;
 
-pub(crate) use close::{Closing, Ending};
+pub(crate) use close::{Closing, Ending, LINGER_MS};
 pub(crate) use connect::Connecting;
+use leave::Leaving;
 
 use crate::mailbox::Seat;
 use crate::session::Session;
@@ -110,6 +112,8 @@ pub(crate) struct Connection {
     pub(crate) is_held: bool,
     pub(crate) is_dirty: bool,
     pub(crate) is_write_blocked: bool,
+    /// The peer takes nothing any more. What it said before that is still read, up to DISCONNECT.
+    pub(crate) is_deaf: bool,
     /// Whether a timer watches the oldest waiting answer.
     pub(crate) is_publish_timed: bool,
     /// Whether a timer will try again what a service refused.
@@ -149,6 +153,7 @@ impl Connection {
             is_held: false,
             is_dirty: false,
             is_write_blocked: false,
+            is_deaf: false,
             is_publish_timed: false,
             is_retrying: false,
             packet_max,
@@ -168,12 +173,24 @@ impl Connection {
         }
     }
 
+    /// The session whose publishes are on their way to their receivers: served, or leaving.
+    pub(crate) fn publisher(&mut self) -> Option<&mut Session> {
+        match &mut self.phase {
+            Phase::Serving(session) => Some(session),
+            Phase::Closing(closing) => closing.leaving.as_mut().map(Leaving::session),
+            Phase::Fresh | Phase::Connecting(_) => None,
+        }
+    }
+
     pub(crate) fn is_v5(&self) -> bool {
         self.version == Version::V5
     }
 
     /// Bytes that wait for the socket.
     pub(crate) fn pending(&self) -> usize {
+        if self.is_deaf {
+            return 0;
+        }
         self.out.len() + self.transport.as_ref().map_or(0, Transport::unwritten)
     }
 

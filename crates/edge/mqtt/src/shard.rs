@@ -14,7 +14,7 @@ use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bifrust_model::{ClientInfo, Event, EventKind};
-use bifrust_plugin_api::Later;
+use bifrust_plugin_api::{AuthError, Later};
 use bifrust_session_dict::ConnectionRef;
 use bytes::BytesMut;
 use slab::Slab;
@@ -28,6 +28,7 @@ use crate::server::Edge;
 use crate::session::Session;
 use crate::subscriptions::Subscriptions;
 use crate::transport::Transport;
+pub(crate) use route::undelivered_kind;
 use timer::{STEP_MS, Timer, Wheel};
 
 /// Bytes read at once; shared by all connections of the shard.
@@ -252,6 +253,12 @@ impl Shard {
         self.connection(seat)?.session()
     }
 
+    /// The session whose publishes are on their way, also when its connection has ended.
+    #[inline]
+    pub(crate) fn publisher(&mut self, seat: Seat) -> Option<&mut Session> {
+        self.connection(seat)?.publisher()
+    }
+
     #[inline]
     pub(crate) fn session_at(&mut self, slot: u32) -> Option<&mut Session> {
         self.connections.get_mut(slot as usize)?.session()
@@ -326,15 +333,20 @@ impl Shard {
         })
     }
 
-    /// Waits for a provider's answer beside the shard's other work.
+    /// Waits for a provider's answer beside the shard's other work, but not for ever.
     pub(crate) fn ask<T: Send + 'static>(
         &self,
         to: Seat,
-        answer: Later<T>,
-        wrap: impl FnOnce(T) -> Completion + Send + 'static,
+        answer: Later<Result<T, AuthError>>,
+        wrap: impl FnOnce(Result<T, AuthError>) -> Completion + Send + 'static,
     ) {
         let done = self.reply(to, wrap);
-        tokio::task::spawn_local(async move { done(answer.await) });
+        let timeout = self.edge.config.auth_timeout;
+        tokio::task::spawn_local(async move {
+            let late = || Err(AuthError::Failed("no answer in time".to_owned()));
+            let bounded = tokio::time::timeout(timeout, answer).await;
+            done(bounded.unwrap_or_else(|_| late()));
+        });
     }
 
     fn handle_mail(&mut self, mail: Mail) {
@@ -434,7 +446,9 @@ impl Shard {
             }
             Timer::KeepAlive => self.check_keep_alive(seat),
             Timer::Publish => self.check_answers(seat),
+            Timer::Linger if connection.is_deaf => self.end(seat, Ending::lost("it reads no more")),
             Timer::Linger => self.leave_socket(seat),
+            Timer::Leave => self.leave_at_last(seat),
             Timer::Rate => {
                 self.resume(seat, Pause::Rate);
                 self.mark_dirty(seat.slot);
@@ -501,7 +515,7 @@ impl Shard {
     /// Tells of something that concerns a connected client.
     pub(crate) fn emit(&mut self, seat: Seat, kind: EventKind, more: impl FnOnce(Event) -> Event) {
         let edge = self.edge.clone();
-        let client = self.session(seat).map(|session| &session.client);
+        let client = self.publisher(seat).map(|session| &session.client);
         edge.services.events.emit(kind, || {
             let event = Event::new(kind, edge.services.clock.stamp());
             more(match client {

@@ -119,7 +119,7 @@ impl Shard {
         id: u16,
         result: Result<(), InboxError>,
     ) {
-        let Some(session) = self.session(seat) else {
+        let Some(session) = self.publisher(seat) else {
             return;
         };
         match result {
@@ -129,17 +129,23 @@ impl Shard {
                 self.release_acks(seat);
             }
             Err(error) => {
+                session.acks.give_up(token);
                 self.emit(seat, EventKind::InboxTransientError, |event| {
                     event.detail(error.to_string())
                 });
                 // PUBREL has no negative answer: the client repeats it on its next connection.
                 self.pause(seat, Pause::Unknown);
+                self.leave_if_done(seat);
             }
         }
     }
 
     /// Lets go the answers whose turn has come.
     pub(crate) fn release_acks(&mut self, seat: Seat) {
+        if self.session(seat).is_none() {
+            self.leave_if_done(seat);
+            return;
+        }
         self.lend_buffer(seat.slot);
         let mut has_sent = false;
         let mut is_waiting = false;
@@ -275,7 +281,7 @@ impl Shard {
         }
     }
 
-    fn publish_timeout_ms(&self) -> u64 {
+    pub(super) fn publish_timeout_ms(&self) -> u64 {
         u64::try_from(self.edge.config.publish_timeout.as_millis()).unwrap_or(u64::MAX)
     }
 }

@@ -5,18 +5,17 @@ use std::sync::Arc;
 
 use bifrust_inbox::{Cause, Detach, InboxError, SessionRef};
 use bifrust_model::{EventKind, SessionKey, Tenant};
-use bifrust_mqtt_codec::{Disconnect, Packet, ReasonCode};
+use bifrust_mqtt_codec::{Disconnect, ReasonCode};
 use bytes::BytesMut;
 
+use super::leave::Leaving;
 use super::{Pauses, Phase, protocol_error};
 use crate::mailbox::{Completion, Seat};
-use crate::session::Session;
-use crate::session::inbound::Stage;
 use crate::shard::Shard;
 use crate::shard::timer::Timer;
 
-/// How long a peer has to read the last bytes.
-const LINGER_MS: u64 = 2000;
+/// How long a peer has to read the last bytes, and we those of a peer that reads no more.
+pub(crate) const LINGER_MS: u64 = 2000;
 /// How long until a refused detach is tried again.
 const DETACH_RETRY_MS: u64 = 500;
 
@@ -28,9 +27,9 @@ pub(crate) struct Ending {
     pub(crate) reason: Option<ReasonCode>,
     pub(crate) cause: Cause,
     /// A session expiry that DISCONNECT set.
-    expiry_seconds: Option<u32>,
+    pub(super) expiry_seconds: Option<u32>,
     /// The peer is not there to read anything.
-    is_gone: bool,
+    pub(super) is_gone: bool,
     pub(crate) detail: Cow<'static, str>,
 }
 
@@ -117,6 +116,8 @@ pub(crate) struct Closing {
     pub(crate) is_attaching: bool,
     /// The session that is released or detached once that answer is there.
     pub(crate) attaching: Option<(SessionKey, Arc<Tenant>)>,
+    /// The session, while what it published is on its way.
+    pub(super) leaving: Option<Leaving>,
     detach: Option<(SessionRef, Detach)>,
     has_said_all: bool,
 }
@@ -176,85 +177,6 @@ impl Shard {
         }
         self.say_goodbye(seat, &ending);
         self.free_if_done(seat);
-    }
-
-    fn end_session(&mut self, seat: Seat, mut session: Session, ending: &Ending) {
-        self.emit_client(&session.client, ending.event, |event| {
-            let event = event.detail(ending.detail.clone());
-            match ending.reason {
-                Some(reason) => event.reason(super::publish::reason_byte(reason)),
-                None => event,
-            }
-        });
-        let expiry = ending.expiry_seconds.unwrap_or(session.expiry_seconds);
-        if expiry == 0 {
-            self.emit_client(&session.client, EventKind::MqttSessionStop, |event| event);
-        }
-        for (filter, _) in &session.subscriptions {
-            let removed = self
-                .subscriptions
-                .remove(seat.slot, session.tenant.number, filter);
-            if let Some((at, step)) = removed {
-                self.step_route(at, step);
-            }
-        }
-        if ending.reason.is_some() && !ending.is_gone {
-            self.write_disconnect(seat, &session, ending);
-        }
-        self.route_rest(&mut session);
-        let key = session.key();
-        if !session.has_rows {
-            self.release(seat, &key);
-            return;
-        }
-        if let Some(durable) = &mut session.durable {
-            // Commands of a session are applied in order: these before the detach.
-            let settles = durable.last_settles();
-            if !settles.is_empty() {
-                let inbox = &self.edge.services.inbox;
-                inbox.settle(&durable.session, settles, Box::new(|_| ()));
-            }
-        }
-        let detach = Detach {
-            cause: ending.cause,
-            expiry_seconds: ending.expiry_seconds,
-            sent_before: session
-                .durable
-                .as_ref()
-                .map_or(0, |durable| durable.sent_before()),
-            routed: session.inbound.routed_ids(),
-        };
-        self.detach(seat, key, session.reference(), detach);
-    }
-
-    /// What the client published before it went still goes to its receivers, behind what went
-    /// before. A publish with a routing key does not: its client sends it again, and live receivers
-    /// would get it twice.
-    fn route_rest(&mut self, session: &mut Session) {
-        while let Some(waiting) = session.inbound.pop() {
-            let is_open = matches!(waiting.stage, Stage::Access | Stage::Begin);
-            if is_open || waiting.is_dropped || waiting.publication.key.is_some() {
-                continue;
-            }
-            let publication = Arc::new(waiting.publication);
-            let dist = &self.edge.services.dist;
-            // Nobody is left to be told.
-            dist.publish(publication, Box::new(|_| ()));
-        }
-    }
-
-    fn write_disconnect(&mut self, seat: Seat, session: &Session, ending: &Ending) {
-        let Some(reason) = ending.reason else {
-            return;
-        };
-        let is_v5 = self
-            .connection(seat)
-            .is_some_and(|connection| connection.is_v5());
-        let packet = Packet::Disconnect(Disconnect::with_reason(reason));
-        // Four bytes at most; a client that takes no packet of four bytes is told nothing.
-        if is_v5 && session.client_packet_max >= 4 {
-            self.send_packet(seat, &packet);
-        }
     }
 
     /// Tells the inbox service that the connection has left its session.
@@ -366,7 +288,7 @@ impl Shard {
         }
     }
 
-    fn closing(&mut self, seat: Seat) -> Option<&mut Closing> {
+    pub(super) fn closing(&mut self, seat: Seat) -> Option<&mut Closing> {
         match &mut self.connection(seat)?.phase {
             Phase::Closing(closing) => Some(closing),
             _ => None,
@@ -381,7 +303,8 @@ impl Shard {
         let Phase::Closing(closing) = &connection.phase else {
             return;
         };
-        let is_busy = closing.release.is_some() || closing.is_attaching;
+        let is_busy =
+            closing.release.is_some() || closing.is_attaching || closing.leaving.is_some();
         if is_busy || connection.transport.is_some() {
             return;
         }

@@ -15,9 +15,7 @@ use bifrust_mqtt_codec::{
     Connack, ConnackProperties, Connect, DecodeError, Frame, Packet, Qos, ReasonCode, Version,
     decode_connect,
 };
-use bifrust_plugin_api::{
-    Answer, AuthAnswer, AuthError, AuthRequest, Credentials, Granted, Refusal,
-};
+use bifrust_plugin_api::{Answer, AuthAnswer, AuthRequest, Credentials, Granted, Refusal};
 use bifrust_registry::RegistryError;
 use bifrust_session_dict::Claim;
 
@@ -233,14 +231,7 @@ impl Shard {
         match edge.services.auth.authenticate(request) {
             Answer::Now(answer) => self.authenticated(seat, answer),
             Answer::Later(later) => {
-                let timeout = edge.config.auth_timeout;
-                let bounded = Box::pin(async move {
-                    match tokio::time::timeout(timeout, later).await {
-                        Ok(answer) => answer,
-                        Err(_) => Err(AuthError::Failed("no answer in time".to_owned())),
-                    }
-                });
-                self.ask(seat, bounded, |answer| {
+                self.ask(seat, later, |answer| {
                     Completion::Authenticated(Box::new(answer))
                 });
             }

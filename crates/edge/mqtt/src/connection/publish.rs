@@ -100,11 +100,14 @@ impl Shard {
             }
         };
         drop(settings);
-        let verdict = self.judge(seat, &publish, qos)?;
-        let (topic, is_asked) = match verdict {
-            Verdict::Allowed(topic) => (topic, false),
-            Verdict::Asked(topic) => (topic, true),
-            Verdict::Refused(refusal) => {
+        let (topic, is_asked) = match self.judge(seat, &publish, qos) {
+            Ok(Verdict::Allowed(topic)) => (topic, false),
+            Ok(Verdict::Asked(topic)) => (topic, true),
+            Err(ending) => {
+                self.give_up(seat, token);
+                return Err(ending);
+            }
+            Ok(Verdict::Refused(refusal)) => {
                 return self.refuse_publish(seat, token, packet_id, qos, refusal);
             }
         };
@@ -252,7 +255,7 @@ impl Shard {
             return Ok(());
         };
         let is_v5 = connection.is_v5();
-        let Some(session) = connection.session() else {
+        let Some(session) = connection.publisher() else {
             return Ok(());
         };
         if !is_v5 {
@@ -264,6 +267,7 @@ impl Shard {
                     true => EventKind::NoPubPermission,
                     false => EventKind::ProtocolViolation,
                 };
+                self.give_up(seat, token);
                 return Err(Ending::of(event, reason, "publish refused"));
             }
         } else if qos == Qos::AtMostOnce && reason == ReasonCode::PAYLOAD_FORMAT_INVALID {
@@ -281,6 +285,13 @@ impl Shard {
             self.release_acks(seat);
         }
         Ok(())
+    }
+
+    /// A publish ends its connection: there will be no answer to it.
+    fn give_up(&mut self, seat: Seat, token: Option<u64>) {
+        if let (Some(token), Some(session)) = (token, self.publisher(seat)) {
+            session.acks.give_up(token);
+        }
     }
 
     /// A publish that may go: routed at once, or put into the pipeline.

@@ -19,7 +19,7 @@ use crate::subscriptions::RouteStep;
 
 /// A SUBSCRIBE or UNSUBSCRIBE that is being answered.
 pub(crate) struct FilterRequest {
-    token: u64,
+    pub(super) token: u64,
     is_subscribe: bool,
     items: Vec<Item>,
     /// Permission answers, then routes, that are awaited.

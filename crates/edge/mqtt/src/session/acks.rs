@@ -28,8 +28,16 @@ pub(crate) struct Answer {
 #[derive(Debug)]
 struct Entry {
     answer: Answer,
-    is_ready: bool,
+    state: State,
     since_ms: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Waiting,
+    Ready,
+    /// There will be no answer: what was asked may or may not be done.
+    GivenUp,
 }
 
 /// Answers in order of arrival. A token names one until it has left.
@@ -49,7 +57,7 @@ impl Acks {
                 kind,
                 reason: ReasonCode::SUCCESS,
             },
-            is_ready: false,
+            state: State::Waiting,
             since_ms: now_ms,
         });
         token
@@ -59,7 +67,7 @@ impl Acks {
     pub(crate) fn ready(&mut self, token: u64, reason: ReasonCode) {
         if let Some(entry) = self.entry(token) {
             entry.answer.reason = reason;
-            entry.is_ready = true;
+            entry.state = State::Ready;
         }
     }
 
@@ -67,7 +75,24 @@ impl Acks {
     pub(crate) fn ready_with(&mut self, token: u64, kind: AckKind) {
         if let Some(entry) = self.entry(token) {
             entry.answer.kind = kind;
-            entry.is_ready = true;
+            entry.state = State::Ready;
+        }
+    }
+
+    /// No answer will come; those behind it never leave.
+    pub(crate) fn give_up(&mut self, token: u64) {
+        if let Some(entry) = self.entry(token) {
+            entry.state = State::GivenUp;
+        }
+    }
+
+    /// Drops the oldest answers up to one that is still to be decided.
+    pub(crate) fn drop_decided(&mut self) {
+        while let Some(entry) = self.entries.front()
+            && entry.state != State::Waiting
+        {
+            self.first += 1;
+            self.entries.pop_front();
         }
     }
 
@@ -84,7 +109,7 @@ impl Acks {
 
     /// The next answer that may leave.
     pub(crate) fn pop(&mut self) -> Option<Answer> {
-        if !self.entries.front()?.is_ready {
+        if self.entries.front()?.state != State::Ready {
             return None;
         }
         self.first += 1;
@@ -129,5 +154,19 @@ mod tests {
         assert!(acks.is_empty());
         acks.ready(first, ReasonCode::SUCCESS);
         assert_eq!(acks.wait(3, AckKind::Puback, 7), 2, "tokens go on");
+    }
+
+    #[test]
+    fn an_answer_that_never_comes_holds_back_those_behind_it() {
+        let mut acks = Acks::default();
+        let lost = acks.wait(1, AckKind::Puback, 0);
+        let known = acks.wait(2, AckKind::Puback, 0);
+        let open = acks.wait(3, AckKind::Puback, 0);
+        acks.give_up(lost);
+        acks.ready(known, ReasonCode::SUCCESS);
+        assert_eq!(acks.pop(), None);
+        acks.drop_decided();
+        assert_eq!(acks.get(open).unwrap().packet_id, 3);
+        assert_eq!(acks.len(), 1);
     }
 }

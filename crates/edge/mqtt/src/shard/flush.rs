@@ -5,9 +5,10 @@ use std::io;
 use bifrust_mqtt_codec::{Packet, encode_within};
 
 use super::Shard;
-use crate::connection::{Ending, Pause, Phase};
+use crate::connection::{LINGER_MS, Pause, Phase};
 use crate::mailbox::Seat;
 use crate::shard::timer::Timer;
+use crate::transport::Out;
 
 /// Buffers kept for the next turn.
 const BUFFERS_MAX: usize = 1024;
@@ -62,6 +63,10 @@ impl Shard {
             return;
         };
         connection.is_dirty = false;
+        if connection.is_deaf {
+            connection.out = Out::default();
+            return;
+        }
         let now_ms = self.now_ms;
         loop {
             self.fill(slot);
@@ -130,6 +135,7 @@ impl Shard {
     }
 
     fn write_failed(&mut self, slot: u32, error: &io::Error) {
+        let now_ms = self.now_ms;
         let Some(seat) = self.seat(slot) else {
             return;
         };
@@ -140,7 +146,12 @@ impl Shard {
             self.leave_socket(seat);
             return;
         }
-        self.doom(seat, Ending::lost(error.to_string()));
+        tracing::debug!(%error, "the client takes no more");
+        connection.is_deaf = true;
+        connection.out = Out::default();
+        connection.resume(Pause::Output, now_ms);
+        connection.wake();
+        self.wheel.arm(now_ms + LINGER_MS, seat, Timer::Linger);
     }
 
     fn return_buffer(&mut self, slot: u32) {

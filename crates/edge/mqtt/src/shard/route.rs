@@ -109,7 +109,9 @@ impl Shard {
         publication: &Arc<Publication>,
     ) -> std::rc::Rc<crate::subscriptions::LocalMatch> {
         let topic = &publication.message.topic;
-        if let Some(memo) = self.session(seat).and_then(|session| session.memo.as_ref())
+        if let Some(memo) = self
+            .publisher(seat)
+            .and_then(|session| session.memo.as_ref())
             && memo.topic == *topic
             && let Some(local) = &memo.local
             && !local.is_stale()
@@ -119,7 +121,9 @@ impl Shard {
         let local = self
             .subscriptions
             .matches(publication.tenant.number, topic.as_str());
-        if let Some(memo) = self.session(seat).and_then(|session| session.memo.as_mut())
+        if let Some(memo) = self
+            .publisher(seat)
+            .and_then(|session| session.memo.as_mut())
             && memo.topic == *topic
         {
             memo.local = Some(local.clone());
@@ -141,7 +145,7 @@ impl Shard {
     /// The durable receivers of a publish have answered.
     pub(crate) fn delivered(&mut self, seat: Seat, token: u64, result: Result<(), PublishError>) {
         let Some(answer) = self
-            .session(seat)
+            .publisher(seat)
             .and_then(|session| session.acks.get(token))
         else {
             return;
@@ -169,7 +173,7 @@ impl Shard {
 
     /// A publish has reached all its receivers.
     pub(crate) fn publish_done(&mut self, seat: Seat, token: Option<u64>, packet_id: u16) {
-        let (Some(token), Some(session)) = (token, self.session(seat)) else {
+        let (Some(token), Some(session)) = (token, self.publisher(seat)) else {
             return;
         };
         let is_qos2 = matches!(
@@ -193,11 +197,7 @@ impl Shard {
         topic: Option<&Topic>,
         is_refused: bool,
     ) {
-        let kind = match qos {
-            Qos::AtMostOnce => EventKind::Qos0DistError,
-            Qos::AtLeastOnce => EventKind::Qos1DistError,
-            Qos::ExactlyOnce => EventKind::Qos2DistError,
-        };
+        let kind = undelivered_kind(qos);
         self.metrics.dropped(Drop::Undelivered);
         self.emit(seat, kind, |event| match topic {
             Some(topic) => event.topic(topic),
@@ -207,7 +207,7 @@ impl Shard {
             return;
         };
         let is_v5 = connection.is_v5();
-        let Some(session) = connection.session() else {
+        let Some(session) = connection.publisher() else {
             return;
         };
         if is_refused && is_v5 {
@@ -219,7 +219,9 @@ impl Shard {
             return;
         }
         // No answer: the client will send it again, on a new connection, with the same id.
+        session.acks.give_up(token);
         self.pause(seat, Pause::Unknown);
+        self.leave_if_done(seat);
     }
 
     /// Stops reading from a publisher while too much is on its way to durable stores.
@@ -308,5 +310,13 @@ impl Shard {
         for seat in waiters {
             self.filter_routed(seat, at, is_done);
         }
+    }
+}
+
+pub(crate) fn undelivered_kind(qos: Qos) -> EventKind {
+    match qos {
+        Qos::AtMostOnce => EventKind::Qos0DistError,
+        Qos::AtLeastOnce => EventKind::Qos1DistError,
+        Qos::ExactlyOnce => EventKind::Qos2DistError,
     }
 }

@@ -17,6 +17,8 @@ pub(crate) enum Timer {
     Publish,
     /// The peer has had time to read the last bytes.
     Linger,
+    /// A session that leaves has had time for what it published.
+    Leave,
     /// Something that a service refused is tried again.
     Retry,
     /// A connection that went too fast may go on.

@@ -4,7 +4,8 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::num::NonZeroU16;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use bifrust_dist::Dist;
 use bifrust_inbox::Inbox;
@@ -24,9 +25,15 @@ use bifrust_retain::Retain;
 use bifrust_session_dict::Dict;
 use bifrust_storage::Store;
 use bytes::BytesMut;
+use tokio::sync::Semaphore;
 
 /// Lets everybody in; the user name is the tenant. Topics below `forbidden` are.
-struct Everybody;
+struct Everybody {
+    /// What clients called `slow` wait for.
+    gate: Arc<Semaphore>,
+    /// How often they asked.
+    asked: Arc<AtomicUsize>,
+}
 
 impl Auth for Everybody {
     fn authenticate(&self, request: AuthRequest) -> Answer<AuthAnswer> {
@@ -51,7 +58,13 @@ impl Auth for Everybody {
         };
         let is_allowed = !topic.starts_with("forbidden");
         if client.client.as_str().starts_with("slow") {
-            return Answer::Later(Box::pin(async move { Ok(is_allowed) }));
+            let gate = self.gate.clone();
+            self.asked.fetch_add(1, Ordering::SeqCst);
+            return Answer::Later(Box::pin(async move {
+                // Closed while a test holds its only permit.
+                let _open = gate.acquire().await;
+                Ok(is_allowed)
+            }));
         }
         Answer::Now(Ok(is_allowed))
     }
@@ -65,6 +78,9 @@ pub(crate) struct Broker {
     server: Option<Server>,
     node: Node,
     inbox: Inbox,
+    /// Take its permit to hold the permission answers of clients called `slow`.
+    pub(crate) gate: Arc<Semaphore>,
+    asked: Arc<AtomicUsize>,
     pub(crate) tcp: SocketAddr,
     pub(crate) ws: SocketAddr,
 }
@@ -107,9 +123,14 @@ impl Broker {
         )
         .unwrap();
         let dict = Dict::new();
+        let gate = Arc::new(Semaphore::new(1));
+        let asked = Arc::new(AtomicUsize::new(0));
         let mailboxes = Mailboxes::new(shards);
         let services = Services {
-            auth: Arc::new(Everybody),
+            auth: Arc::new(Everybody {
+                gate: gate.clone(),
+                asked: asked.clone(),
+            }),
             balancer: Arc::new(NoRedirect),
             quotas: Arc::new(Unlimited),
             registry,
@@ -147,6 +168,8 @@ impl Broker {
             server: Some(server),
             node,
             inbox,
+            gate,
+            asked,
             tcp,
             ws,
         }
@@ -173,6 +196,15 @@ impl Broker {
     pub(crate) fn stop(&mut self) {
         if let Some(server) = self.server.take() {
             server.stop(Duration::from_secs(5));
+        }
+    }
+
+    /// Waits until clients called `slow` have asked for this many permissions.
+    pub(crate) fn await_asked(&self, count: usize) {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while self.asked.load(Ordering::SeqCst) < count {
+            assert!(Instant::now() < deadline, "nobody asked");
+            std::thread::yield_now();
         }
     }
 

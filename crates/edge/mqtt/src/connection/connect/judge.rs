@@ -6,9 +6,9 @@ use std::sync::Arc;
 use bifrust_inbox::InboxError;
 use bifrust_model::{ClientInfo, EventKind, Settings, Tenant, Topic};
 use bifrust_mqtt_codec::{Connect, ForwardProperties, ForwardProperty, ReasonCode, Version, Will};
-use bifrust_plugin_api::Resource;
+use bifrust_plugin_api::{AuthError, Resource};
 
-use super::{AuthError, Refusal, Refused, model_qos};
+use super::{Refusal, Refused, model_qos};
 use crate::services::Services;
 
 /// What the packet itself says, whoever sent it.

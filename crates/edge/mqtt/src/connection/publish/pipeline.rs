@@ -1,5 +1,6 @@
 //! Publishes that wait for something, in the order of their arrival: a permission, a durable QoS 2
-//! identifier, a durable retained copy, the lookup of their receivers.
+//! identifier, a durable retained copy, the lookup of their receivers. They go on when their
+//! connection has ended.
 
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ impl Shard {
     /// Asks for what this publish needs before its turn.
     pub(super) fn prepare(&mut self, seat: Seat, number: u64) {
         let inbox = self.edge.services.inbox.clone();
-        let Some(session) = self.session(seat) else {
+        let Some(session) = self.publisher(seat) else {
             return;
         };
         let reference = session
@@ -44,7 +45,7 @@ impl Shard {
     /// The retained copy of a QoS 1 or 2 message becomes durable before the message is routed.
     fn store_copy(&mut self, seat: Seat, number: u64) {
         let retain = self.edge.services.retain.clone();
-        let Some(session) = self.session(seat) else {
+        let Some(session) = self.publisher(seat) else {
             return;
         };
         let Some(waiting) = session.inbound.get(number) else {
@@ -108,7 +109,7 @@ impl Shard {
     }
 
     pub(crate) fn publish_access(&mut self, seat: Seat, number: u64, access: Access) {
-        let Some(session) = self.session(seat) else {
+        let Some(session) = self.publisher(seat) else {
             return;
         };
         let bypass = session.tenant.settings.load().by_pass_perm_check_error;
@@ -124,15 +125,15 @@ impl Shard {
             event: EventKind::PubActionDisallow,
             topic: Some(topic),
         };
-        match self.refuse_publish(seat, token, packet_id, qos, refusal) {
-            Ok(()) => self.advance(seat),
-            Err(ending) => self.end(seat, ending),
+        if let Err(ending) = self.refuse_publish(seat, token, packet_id, qos, refusal) {
+            self.end(seat, ending);
         }
+        self.advance(seat);
     }
 
     /// A publish keeps its place in the pipeline and does nothing there.
     fn drop_waiting(&mut self, seat: Seat, number: u64) -> Option<(Option<u64>, u16, Qos, Topic)> {
-        let waiting = self.session(seat)?.inbound.get(number)?;
+        let waiting = self.publisher(seat)?.inbound.get(number)?;
         waiting.is_dropped = true;
         waiting.stage = Stage::Ready;
         let message = &waiting.publication.message;
@@ -153,7 +154,7 @@ impl Shard {
         match result {
             Ok(id) => {
                 let Some(waiting) = self
-                    .session(seat)
+                    .publisher(seat)
                     .and_then(|session| session.inbound.get(number))
                 else {
                     return;
@@ -182,7 +183,7 @@ impl Shard {
         result: Result<(), RetainError>,
     ) {
         let Some(waiting) = self
-            .session(seat)
+            .publisher(seat)
             .and_then(|session| session.inbound.get(number))
         else {
             return;
@@ -217,7 +218,7 @@ impl Shard {
     /// before it, so that the lookups of a burst share their way.
     fn match_waiting(&mut self, seat: Seat, number: u64) {
         let edge = self.edge.clone();
-        let Some(session) = self.session(seat) else {
+        let Some(session) = self.publisher(seat) else {
             return;
         };
         let tenant = session.tenant.number;
@@ -239,7 +240,7 @@ impl Shard {
         result: Result<Arc<Matched>, MatchError>,
     ) {
         let Some(waiting) = self
-            .session(seat)
+            .publisher(seat)
             .and_then(|session| session.inbound.get(number))
         else {
             return;
@@ -261,7 +262,7 @@ impl Shard {
 
     /// Routes all publishes whose turn has come.
     pub(crate) fn advance(&mut self, seat: Seat) {
-        while let Some(session) = self.session(seat) {
+        while let Some(session) = self.publisher(seat) {
             let Some((number, head)) = session.inbound.head() else {
                 break;
             };
@@ -295,6 +296,9 @@ impl Shard {
                 memo.matched = Some(matched.clone());
             }
             self.route(seat, publication, &matched, token, packet_id);
+        }
+        if self.leave_if_done(seat) {
+            return;
         }
         let Some(session) = self.session(seat) else {
             return;
