@@ -63,6 +63,9 @@ pub enum UserFileError {
         /// What it said.
         cause: io::Error,
     },
+    /// Such a user can not be in it.
+    #[error("{0}")]
+    Refused(String),
     /// What is in it makes no sense.
     #[error("{path}:{line}: {message}")]
     Invalid {
@@ -128,7 +131,7 @@ impl UserFile {
 
     /// Adds `user`, or takes the place of the one of that tenant and name. True if it is new.
     pub fn put(&self, user: User) -> Result<bool, UserFileError> {
-        check(&user).map_err(|message| self.invalid(0, message))?;
+        check(&user).map_err(UserFileError::Refused)?;
         let _lock = self.lock()?;
         let mut users = self.read()?;
         let same = |other: &&mut User| other.tenant == user.tenant && other.name == user.name;
@@ -169,7 +172,8 @@ impl UserFile {
             .mode(0o600)
             .open(&path)
             .and_then(|file| file.lock().map(|()| file));
-        lock.map_err(|cause| UserFileError::Io { path, cause })
+        // It is the folder that fails; the file is what the operator knows of.
+        lock.map_err(|cause| self.io(cause))
     }
 
     fn parse(&self, text: &str) -> Result<Vec<User>, UserFileError> {

@@ -47,7 +47,7 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: UserCommand,
     },
-    /// Check a config file
+    /// Check a config file, list what may stand in it
     Config {
         #[command(subcommand)]
         command: ConfigCommand,
@@ -92,10 +92,10 @@ pub(crate) struct StartArguments {
     /// ~/.local/share/bifrust]
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
-    /// Address for MQTT, or off [default: 0.0.0.0:1883]
+    /// Address for MQTT, or off [default: 0.0.0.0:1883, with --dev 127.0.0.1:1883]
     #[arg(long, value_name = "ADDR:PORT")]
     pub(crate) tcp: Option<String>,
-    /// Address for MQTT over WebSocket, or off [default: 0.0.0.0:8083]
+    /// Address for MQTT over WebSocket, or off [default: 0.0.0.0:8083, with --dev 127.0.0.1:8083]
     #[arg(long, value_name = "ADDR:PORT")]
     pub(crate) ws: Option<String>,
     /// Address for health and metrics, or off [default: 127.0.0.1:8091]
@@ -136,10 +136,10 @@ the user may publish to (subscribe to) everything in its tenant.")]
 
 #[derive(Args, Debug)]
 pub(crate) struct UserName {
-    /// Users file
+    /// Users file, the one that `auth.file` of the config names; made if missing
     #[arg(long, value_name = "FILE")]
     pub(crate) file: PathBuf,
-    /// Tenant of the user
+    /// Tenant of the user; clients of another one than `default` connect as TENANT/USER
     #[arg(long, default_value = bifrust_model::DEFAULT_TENANT)]
     pub(crate) tenant: String,
     /// Name of the user
@@ -181,10 +181,13 @@ pub(crate) struct UserList {
 #[derive(Subcommand, Debug)]
 pub(crate) enum ConfigCommand {
     /// Check a config file: every mistake with its line, its key and what would be right
+    ///
+    /// The environment (BIFRUST__SECTION__KEY) counts as for a node that starts here, and the users
+    /// file that the config names is read too.
     Check {
         /// Config file
         file: PathBuf,
     },
-    /// List every key with what it takes
+    /// List every key with what it is for, what it takes and its default
     Keys,
 }

@@ -72,10 +72,14 @@ impl Client {
         out.clear();
         stream.set_read_timeout(Some(CONNECT_WITHIN))?;
         let mut reader = Reader::new(stream.try_clone()?, version);
-        let connack = match reader.next().context("no answer to CONNECT")? {
+        let name = format!("{}:{}", target.host, target.port);
+        let answer = reader
+            .next()
+            .with_context(|| format!("{name} does not answer as an MQTT broker on TCP does"))?;
+        let connack = match answer {
             Some(Packet::Connack(connack)) => connack,
-            Some(other) => bail!("the broker answered CONNECT with {}", other.packet_type()),
-            None => bail!("the broker closed the connection instead of answering CONNECT"),
+            Some(other) => bail!("{name} answered CONNECT with {}", other.packet_type()),
+            None => bail!("{name} closed the connection instead of answering CONNECT"),
         };
         ensure!(
             !connack.reason.is_error(),
@@ -116,10 +120,6 @@ impl Client {
     /// Where other threads put what the main thread should wake for.
     pub(crate) fn sender(&self) -> SyncSender<Input> {
         self.sender.clone()
-    }
-
-    pub(crate) fn version(&self) -> Version {
-        self.version
     }
 
     /// QoS 1 and 2 messages that the broker takes at once.

@@ -4,7 +4,9 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-use bifrust_node::config::{Flags, Sources, documented};
+use bifrust_node::StartError;
+use bifrust_node::config::{Documented, Flags, Sources, documented};
+use bifrust_providers::UserFile;
 
 use crate::arguments::ConfigCommand;
 
@@ -20,14 +22,30 @@ fn check(file: &Path) -> anyhow::Result<ExitCode> {
     for warning in &loaded.warnings.0 {
         eprintln!("warning: {warning}");
     }
+    let users = UserFile::new(&loaded.config.auth.file);
+    if users.read().map_err(StartError::from)?.is_empty() {
+        eprintln!(
+            "warning: {} has no user, every client would be refused; `bifrust user add` adds one",
+            users.path().display()
+        );
+    }
     writeln!(std::io::stdout(), "{}: ok", file.display())?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn keys() -> anyhow::Result<ExitCode> {
     let mut out = std::io::stdout().lock();
-    for key in documented() {
-        writeln!(out, "{}\n    {}; {}", key.key, key.help, key.takes)?;
+    let own = |key: &Documented| !key.key.starts_with("tenants.");
+    for key in documented().into_iter().filter(own) {
+        let default = match &key.default {
+            Some(default) => format!(" [{default}]"),
+            None => String::new(),
+        };
+        writeln!(out, "{}\n    {}; {}{default}", key.key, key.help, key.takes)?;
     }
+    writeln!(
+        out,
+        "tenants.NAME.settings.SETTING\n    any of the settings above for the tenant NAME [as settings.SETTING]"
+    )?;
     Ok(ExitCode::SUCCESS)
 }

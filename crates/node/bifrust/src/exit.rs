@@ -26,8 +26,28 @@ pub(crate) fn tell(error: &anyhow::Error) -> ExitCode {
     if is_broken_pipe(error) {
         return ExitCode::SUCCESS;
     }
-    eprintln!("error: {error:#}");
-    ExitCode::from(code(error))
+    let code = code(error);
+    eprintln!("error: {}", in_words(error));
+    if code == PORT_TAKEN {
+        eprintln!(
+            "another program listens there, perhaps another node: stop it, or choose another port \
+             with --tcp, --ws, --api or in the config"
+        );
+    }
+    ExitCode::from(code)
+}
+
+/// The error and its causes; a cause that was told already is not told again.
+fn in_words(error: &anyhow::Error) -> String {
+    let mut told = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if told.is_empty() {
+            told = cause;
+        } else if !told.ends_with(&cause) {
+            told = format!("{told}: {cause}");
+        }
+    }
+    told
 }
 
 fn code(error: &anyhow::Error) -> u8 {
@@ -48,4 +68,20 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 /// The exit code of a node that did not stop within its bound.
 pub(crate) const fn code_of_late_stop() -> i32 {
     1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let refused = io::Error::other("refused");
+        let error = anyhow::Error::new(refused).context("cannot connect: refused");
+        assert_eq!(in_words(&error), "cannot connect: refused");
+        assert_eq!(
+            in_words(&error.context("b:1")),
+            "b:1: cannot connect: refused"
+        );
+    }
 }

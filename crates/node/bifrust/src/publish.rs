@@ -8,9 +8,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
-use bifrust_mqtt_codec::{
-    Ack, ForwardBuilder, Packet, PacketId, Publish, PublishProperties, Qos, Version,
-};
+use bifrust_mqtt_codec::{Ack, ForwardBuilder, Packet, PacketId, Publish, PublishProperties, Qos};
 use bytes::Bytes;
 use clap::Args;
 
@@ -89,6 +87,7 @@ struct Source {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    check(arguments)?;
     let payload = payload(&arguments.source)?;
     let properties = properties(arguments)?;
     let deadline = arguments
@@ -111,6 +110,23 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         None => publisher.read_lines()?,
     }
     publisher.finish(deadline)
+}
+
+/// Refuses what the broker would refuse, some of it without a word.
+fn check(arguments: &Arguments) -> anyhow::Result<()> {
+    let topic = &arguments.topic;
+    ensure!(!topic.is_empty(), "the topic is empty");
+    ensure!(
+        !topic.contains(['+', '#']),
+        "cannot publish to {topic}: '+' and '#' are for subscriptions"
+    );
+    arguments.target.check_version(&[
+        ("--expiry", arguments.expiry.is_some()),
+        ("--content-type", arguments.content_type.is_some()),
+        ("--response-topic", arguments.response_topic.is_some()),
+        ("--correlation-data", arguments.correlation_data.is_some()),
+        ("--user-property", !arguments.user_properties.is_empty()),
+    ])
 }
 
 fn payload(source: &Source) -> anyhow::Result<Option<Bytes>> {
@@ -181,7 +197,6 @@ impl Publisher<'_> {
         if let Some(id) = packet_id {
             self.in_flight.insert(id, Stage::Sent);
         }
-        let is_v5 = self.client.version() == Version::V5;
         let publish = Publish {
             dup: false,
             qos: arguments.qos,
@@ -189,11 +204,7 @@ impl Publisher<'_> {
             topic: arguments.topic.as_str().into(),
             packet_id,
             payload,
-            properties: if is_v5 {
-                self.properties.clone()
-            } else {
-                PublishProperties::default()
-            },
+            properties: self.properties.clone(),
         };
         self.client.send(&Packet::Publish(publish))?;
         if packet_id.is_none() {

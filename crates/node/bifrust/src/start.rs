@@ -28,6 +28,7 @@ pub(crate) fn run(arguments: &StartArguments) -> anyhow::Result<ExitCode> {
         ready_file::remove(path).with_context(|| path.display().to_string())?;
     }
     let stop_within = Duration::from_secs(loaded.config.limits.stop_seconds);
+    let data = loaded.config.data.clone();
     let node = bifrust_node::start(loaded.config)?;
     let addresses = Addresses {
         tcp: node.address(Transport::Tcp),
@@ -45,6 +46,7 @@ pub(crate) fn run(arguments: &StartArguments) -> anyhow::Result<ExitCode> {
         tcp = text(addresses.tcp),
         ws = text(addresses.ws),
         api = text(addresses.api),
+        data = %data.display(),
         "ready"
     );
     serve(&node, &signals, arguments);

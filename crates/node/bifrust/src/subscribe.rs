@@ -55,7 +55,7 @@ pub(crate) struct Arguments {
     /// Leave out retained messages
     #[arg(short = 'R', long)]
     no_retained: bool,
-    /// End after the retained messages
+    /// End at the first message that is not a retained one
     #[arg(long, conflicts_with = "no_retained")]
     retained_only: bool,
     /// Leave out what this client published, MQTT 5
@@ -65,7 +65,12 @@ pub(crate) struct Arguments {
     #[arg(long)]
     retain_as_published: bool,
     /// Retained messages: 0 at each subscribe, 1 if it is new, 2 never, MQTT 5
-    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=2))]
+    #[arg(
+        long,
+        value_name = "HOW",
+        default_value_t = 0,
+        value_parser = clap::value_parser!(u8).range(0..=2)
+    )]
     retain_handling: u8,
     /// Subscription identifier, MQTT 5
     #[arg(long, value_name = "ID")]
@@ -76,6 +81,12 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let deadline = arguments
         .timeout
         .map(|seconds| Instant::now() + Duration::from_secs(seconds));
+    arguments.target.check_version(&[
+        ("--no-local", arguments.no_local),
+        ("--retain-as-published", arguments.retain_as_published),
+        ("--retain-handling", arguments.retain_handling > 0),
+        ("--subscription-id", arguments.subscription_id.is_some()),
+    ])?;
     let mut client = Client::connect(&arguments.target)?;
     signals::of_client(client.sender(), Input::Interrupted)?;
     let request = client.next_id();

@@ -54,8 +54,15 @@ fn remove(name: &UserName) -> anyhow::Result<ExitCode> {
 }
 
 fn list(list: &UserList) -> anyhow::Result<ExitCode> {
+    let file = UserFile::new(&list.file);
+    // To a node a missing file is one without users; who asks for a list should know.
+    anyhow::ensure!(
+        file.path().exists(),
+        "{} does not exist; `bifrust user add` makes it",
+        file.path().display()
+    );
     let mut out = std::io::stdout().lock();
-    for user in UserFile::new(&list.file).read()? {
+    for user in file.read()? {
         if list.json {
             let line = serde_json::json!({
                 "tenant": user.tenant,

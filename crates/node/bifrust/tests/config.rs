@@ -76,6 +76,51 @@ fn a_good_config_is_ok_and_its_oddities_are_told() {
 }
 
 #[test]
+fn the_users_file_is_checked_with_the_config_that_names_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("bifrust.toml");
+    std::fs::write(&file, "[auth]\nfile = \"u.toml\"\n").unwrap();
+    let check = || run(&mut bifrust(&["config", "check", path(&file)]), "");
+    let without_users = check();
+    assert!(without_users.status.success());
+    assert!(text(&without_users.stderr).contains("has no user"));
+    std::fs::write(folder.path().join("u.toml"), "x = [\n").unwrap();
+    let damaged = check();
+    assert_eq!(damaged.status.code(), Some(2));
+    assert!(text(&damaged.stderr).contains("u.toml:1: "));
+}
+
+#[test]
+fn a_missing_users_file_is_told_to_who_asks_for_a_list() {
+    let output = run(
+        &mut bifrust(&["user", "list", "--file", "/nowhere/u.toml"]),
+        "",
+    );
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("/nowhere/u.toml does not exist"));
+}
+
+#[test]
+fn messages_that_cannot_be_published_are_refused_before_a_broker_is_asked() {
+    for (arguments, why) in [
+        (&["-t", "a/+", "-m", "x"][..], "'+' and '#'"),
+        (&["-t", "", "-m", "x"], "topic is empty"),
+        (
+            &["-t", "a", "-m", "x", "-V", "311", "--expiry", "1"],
+            "needs MQTT 5",
+        ),
+    ] {
+        let output = run(&mut bifrust(&[&["pub", "-p", "1"], arguments].concat()), "");
+        assert_eq!(output.status.code(), Some(1));
+        assert!(
+            text(&output.stderr).contains(why),
+            "{}",
+            text(&output.stderr)
+        );
+    }
+}
+
+#[test]
 fn a_missing_config_is_told() {
     let output = run(&mut bifrust(&["config", "check", "/nowhere/b.toml"]), "");
     assert_eq!(output.status.code(), Some(2));
@@ -87,6 +132,10 @@ fn every_key_is_listed() {
     let output = run(&mut bifrust(&["config", "keys"]), "");
     let keys = text(&output.stdout);
     assert!(keys.contains("\nsettings.MaxTopicLength\n") && keys.contains("\nlisten.tcp\n"));
+    assert!(
+        keys.contains("\"ADDRESS:PORT\" or \"off\" [\"0.0.0.0:1883\"]\n"),
+        "{keys}"
+    );
 }
 
 #[test]

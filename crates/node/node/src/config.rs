@@ -11,6 +11,7 @@
 
 mod assemble;
 mod document;
+mod documented;
 mod environment;
 mod keys;
 mod problem;
@@ -26,6 +27,7 @@ use std::path::{Path, PathBuf};
 
 use bifrust_model::{Settings, TenantName};
 
+pub use self::documented::{Documented, documented};
 pub use self::problem::{Place, Problem, Problems};
 use self::values::Values;
 
@@ -240,27 +242,4 @@ impl Flags {
             }
         }
     }
-}
-
-/// A key of the config and what it takes, for `bifrust config keys`.
-#[derive(Clone, Debug)]
-pub struct Documented {
-    /// The key, `*` standing for a tenant's name and `[]` for each entry of a list.
-    pub key: String,
-    /// What it takes.
-    pub takes: String,
-    /// What it is for.
-    pub help: String,
-}
-
-/// Every key there is.
-pub fn documented() -> Vec<Documented> {
-    keys::known()
-        .into_iter()
-        .map(|key| Documented {
-            takes: key.takes.to_string(),
-            key: key.path,
-            help: key.help.to_owned(),
-        })
-        .collect()
 }

@@ -1,7 +1,7 @@
 //! Live progress on stderr, once a second.
 
 use std::cell::Cell;
-use std::io::Write;
+use std::io::{IsTerminal as _, Write as _};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -12,10 +12,11 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// Shows `what` of `total` (0: unknown) unless `is_quiet`.
+    /// Shows `what` of `total` (0: unknown) unless `is_quiet` or nobody watches.
     pub(super) fn show(what: &'static str, total: u64, is_quiet: bool) -> Self {
         let count = Rc::new(Cell::new(0));
-        let task = (!is_quiet).then(|| tokio::task::spawn_local(tick(what, total, count.clone())));
+        let is_shown = !is_quiet && std::io::stderr().is_terminal();
+        let task = is_shown.then(|| tokio::task::spawn_local(tick(what, total, count.clone())));
         Self { count, task }
     }
 

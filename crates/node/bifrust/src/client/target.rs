@@ -1,8 +1,10 @@
 //! What `pub` and `sub` have in common: whom to connect to, and as whom.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
 
-use anyhow::ensure;
+use anyhow::{bail, ensure};
 use bifrust_mqtt_codec::{Connect, Qos, Version, Will};
 use clap::Args;
 
@@ -98,6 +100,21 @@ impl Target {
         Ok(connect)
     }
 
+    /// Refuses flags that only MQTT 5 has, where an older version is spoken.
+    pub(crate) fn check_version(&self, v5_only: &[(&str, bool)]) -> anyhow::Result<()> {
+        let own = [
+            ("--session-expiry", self.session_expiry.is_some()),
+            ("--will-delay", self.will_delay > 0),
+        ];
+        let given = own.iter().chain(v5_only).find(|(_, is_given)| *is_given);
+        match given {
+            Some((flag, _)) if self.protocol_version != Version::V5 => {
+                bail!("{flag} needs MQTT 5; leave -V out")
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn password(&self) -> anyhow::Result<Option<Vec<u8>>> {
         if let Some(file) = &self.password_file {
             return password::from_file(file).map(Some);
@@ -109,9 +126,7 @@ impl Target {
             );
             return Ok(Some(password.clone().into()));
         }
-        Ok(std::env::var("BIFRUST_PASSWORD")
-            .ok()
-            .map(String::into_bytes))
+        Ok(std::env::var_os("BIFRUST_PASSWORD").map(OsString::into_vec))
     }
 }
 
@@ -162,6 +177,28 @@ mod tests {
         assert_eq!(kept.user_name.as_deref(), Some("t/u"));
         let v5 = connect(&["-i", "me", "-c"]);
         assert_eq!(v5.properties.session_expiry, Some(u32::MAX));
+    }
+
+    #[test]
+    fn what_only_mqtt_5_has_is_not_left_out_silently() {
+        let check = |line: &[&str], more: &[(&str, bool)]| {
+            let line = std::iter::once("x").chain(line.iter().copied());
+            let target = Line::try_parse_from(line).unwrap().target;
+            target
+                .check_version(more)
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!(check(&["-x", "5"], &[("--expiry", true)]), Ok(()));
+        assert_eq!(check(&["-V", "311"], &[("--expiry", false)]), Ok(()));
+        let told = |flag: &str| Err(format!("{flag} needs MQTT 5; leave -V out"));
+        assert_eq!(
+            check(&["-V", "311", "-x", "5"], &[]),
+            told("--session-expiry")
+        );
+        assert_eq!(
+            check(&["-V", "311"], &[("--expiry", true)]),
+            told("--expiry")
+        );
     }
 
     #[test]

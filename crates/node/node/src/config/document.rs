@@ -5,7 +5,7 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
-use super::keys::Key;
+use super::keys::{Key, Takes};
 use super::problem::{Place, Problem};
 use super::suggest;
 use super::values::{Value, Values};
@@ -133,17 +133,28 @@ impl Walk<'_> {
                     Err(_) => Err(format!("is out of range; what fits is {}", key.takes)),
                 }
             }
-            DeValue::Boolean(switch) if matches!(key.takes, super::keys::Takes::Switch) => {
+            DeValue::Boolean(switch) if matches!(key.takes, Takes::Switch) => {
                 Ok(Value::Switch(*switch))
             }
             other => Err(format!("is {}; what fits is {}", article(other), key.takes)),
         };
         match taken {
             Ok(value) => {
+                let value = self.anchored(key, value);
                 let place = self.place(at);
                 self.values.set(full, value, place);
             }
             Err(message) => self.tell(at, full, message),
+        }
+    }
+
+    /// A relative path counts from the file's folder, wherever the program is started.
+    fn anchored(&self, key: &Key, value: Value) -> Value {
+        match (&key.takes, self.path.parent(), value) {
+            (Takes::Path, Some(folder), Value::Text(text)) => {
+                Value::Text(folder.join(text).display().to_string())
+            }
+            (_, _, value) => value,
         }
     }
 

@@ -272,6 +272,10 @@ fn address_hint(text: &str, takes: &Takes) -> String {
         .or_else(|| Some(format!("0.0.0.0{text}")).filter(|_| text.starts_with(':')))
         .unwrap_or_else(|| format!("0.0.0.0:{text}"));
     match host_and_port.parse::<SocketAddr>() {
+        Ok(address) if address.ip().is_unspecified() && !text.starts_with('*') => format!(
+            "did you mean \"{address}\", or \"127.0.0.1:{}\" for this machine only?",
+            address.port()
+        ),
         Ok(address) => format!("did you mean \"{address}\"?"),
         Err(_) => format!("what fits is {takes}, for example \"0.0.0.0:1883\""),
     }

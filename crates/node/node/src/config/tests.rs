@@ -235,7 +235,7 @@ fn mistakes_in_the_environment_and_in_flags_are_told() {
         "environment BIFRUST__LISTEN__TPC: means no known key; did you mean BIFRUST__LISTEN__TCP?",
         "environment BIFRUST__LIMITS__SHARDS: limits.shards: \"many\" is not a whole number",
         "environment BIFRUST__DATA_FILE: data: /nowhere/at/all cannot be read",
-        "--api: api.address: \"8091\" is no address; did you mean \"0.0.0.0:8091\"?",
+        "--api: api.address: \"8091\" is no address; did you mean \"0.0.0.0:8091\", or \"127.0.0.1:8091\"",
     ] {
         assert!(
             problems.contains(expected),
@@ -287,4 +287,35 @@ fn every_key_is_documented() {
             .all(|key| !key.help.is_empty() && !key.takes.is_empty())
     );
     assert!(all.iter().any(|key| key.key == "settings.MaxTopicLength"));
+}
+
+#[test]
+fn defaults_are_told_as_a_file_would_say_them() {
+    let all = documented();
+    let default = |name: &str| {
+        let key = all.iter().find(|key| key.key == name);
+        key.and_then(|key| key.default.as_deref())
+    };
+    assert_eq!(default("listen.tcp"), Some("\"0.0.0.0:1883\""));
+    assert_eq!(default("limits.stop_seconds"), Some("10"));
+    assert_eq!(default("settings.MaxTopicLevels"), Some("256"));
+    let told = all
+        .iter()
+        .filter(|key| key.key.starts_with("settings."))
+        .all(|key| key.default.is_some());
+    assert!(told);
+}
+
+#[test]
+fn relative_paths_count_from_the_file_that_names_them() {
+    let sources = Sources {
+        file: Some((
+            PathBuf::from("/etc/b/b.toml"),
+            "data = \"d\"\n[auth]\nfile = \"/u.toml\"\n".to_owned(),
+        )),
+        ..Sources::default()
+    };
+    let config = sources.load().unwrap().config;
+    assert_eq!(config.data, Path::new("/etc/b/d"));
+    assert_eq!(config.auth.file, Path::new("/u.toml"));
 }
