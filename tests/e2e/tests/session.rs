@@ -1,5 +1,6 @@
 //! Sessions that outlive connections: resume, expiry, takeover, restart.
 
+use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -153,6 +154,50 @@ fn newer_connection_takes_the_session_over() {
             assert_eq!(newer.receive().text(), "x");
             newer.unsubscribe(&["take/over"]);
         }
+    }
+}
+
+/// Connects again at once, whatever happens, until it was let in often enough.
+fn fight(address: SocketAddr, connect: &Connect, turns: usize) {
+    let deadline = Instant::now() + PATIENCE;
+    let mut served = 0;
+    while served < turns {
+        assert!(Instant::now() < deadline, "starved after {served} turns");
+        let mut client = Client::dial(address, connect.version);
+        if client.try_send(&connect.encode()).is_err() {
+            continue;
+        }
+        match client.poll(deadline) {
+            Received::Packet(Packet::Connack { code: 0, .. }) => served += 1,
+            // Superseded while it waited, or closed.
+            Received::Packet(Packet::Connack { code: 0x89, .. }) | Received::Closed => continue,
+            other => panic!("{other:?}"),
+        }
+        // Until the other one takes over, or has had enough.
+        let told = client.poll(Instant::now() + Duration::from_millis(100));
+        let is_taken_over = matches!(
+            told,
+            Received::Packet(Packet::Disconnect { code: 0x8E, .. })
+        );
+        assert!(
+            is_taken_over || matches!(told, Received::TimedOut | Received::Closed),
+            "{told:?}"
+        );
+    }
+}
+
+#[test]
+fn clients_that_fight_for_a_session_are_served_in_turns() {
+    let broker = Broker::start();
+    for connect in [
+        Connect::persistent(Version::V5, "kept"),
+        Connect::v5("not kept"),
+    ] {
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| fight(broker.tcp(), &connect, 30));
+            }
+        });
     }
 }
 

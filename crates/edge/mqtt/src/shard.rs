@@ -362,10 +362,7 @@ impl Shard {
                 epoch,
                 deliveries,
             } => self.pushed(to, epoch, deliveries),
-            Mail::Kick { to } => {
-                self.read_last(to);
-                self.end(to, Ending::taken_over());
-            }
+            Mail::Kick { to } => self.kicked(to),
             Mail::Completed { to, what, bytes } => {
                 self.stored(bytes);
                 self.complete(to, what);

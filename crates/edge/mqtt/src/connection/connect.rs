@@ -40,6 +40,7 @@ pub(crate) struct Connecting {
     accepted: Option<Accepted>,
     is_claiming: bool,
     is_attaching: bool,
+    is_kicked: bool,
 }
 
 /// What is known once the tenant is.
@@ -226,6 +227,7 @@ impl Shard {
             accepted: None,
             is_claiming: false,
             is_attaching: false,
+            is_kicked: false,
         }));
         connection.pause(Pause::Connect, now_ms);
         match edge.services.auth.authenticate(request) {
@@ -427,6 +429,18 @@ impl Shard {
         }
     }
 
+    /// A newer connection claims the session. One that is being let in is let in first: clients
+    /// that fight for a session would starve each other otherwise.
+    pub(crate) fn kicked(&mut self, seat: Seat) {
+        match self.connecting(seat) {
+            Some(connecting) => connecting.is_kicked = true,
+            None => {
+                self.read_last(seat);
+                self.end(seat, Ending::taken_over());
+            }
+        }
+    }
+
     /// A connection ends while its CONNECT is being answered.
     pub(super) fn abort_connect(&mut self, seat: Seat, connecting: Connecting, ending: &Ending) {
         let client = connecting
@@ -470,6 +484,7 @@ impl Shard {
         let Some(accepted) = connecting.accepted.take() else {
             return;
         };
+        let is_kicked = connecting.is_kicked;
         let connack = connack(connecting, &accepted, &opened);
         let client_packet_max = connecting
             .connect
@@ -502,6 +517,9 @@ impl Shard {
         }
         self.resume(seat, Pause::Connect);
         self.mark_dirty(seat.slot);
+        if is_kicked {
+            self.kicked(seat);
+        }
     }
 }
 
