@@ -47,6 +47,15 @@ pub enum Loss {
     Unsynced,
 }
 
+/// What a client does about (un)subscriptions whose acknowledgement the kill took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InDoubt {
+    /// It asks again.
+    AskedAgain,
+    /// It looks which of the two came true, and relies on it from then on.
+    Observed,
+}
+
 /// What to run.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -56,6 +65,8 @@ pub struct Plan {
     pub seed: u64,
     /// What is lost at each.
     pub loss: Loss,
+    /// What becomes of unacknowledged (un)subscriptions.
+    pub in_doubt: InDoubt,
     /// Further environment of the broker.
     pub env: Vec<(String, String)>,
 }
@@ -71,6 +82,8 @@ pub struct Report {
     pub delivered: u64,
     /// QoS 1 messages that came again, as they may.
     pub repeated: u64,
+    /// (Un)subscriptions that a kill left in doubt.
+    pub in_doubt: u64,
     /// Unsynced changes taken back.
     pub discarded: u64,
     /// The longest time from start to ready.
@@ -83,12 +96,13 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} rounds: {} publishes acknowledged, {} deliveries, {} repeated at QoS 1, {} unsynced \
-             changes discarded, slowest restart {:?}, {} violations",
+            "{} rounds: {} publishes acknowledged, {} deliveries, {} repeated at QoS 1, {} \
+             subscriptions in doubt, {} unsynced changes discarded, slowest restart {:?}, {} violations",
             self.rounds,
             self.acknowledged,
             self.delivered,
             self.repeated,
+            self.in_doubt,
             self.discarded,
             self.slowest_restart,
             self.violations.len()
@@ -175,10 +189,12 @@ impl Cast {
     }
 
     /// Resumes everything and compares with what was promised.
-    fn check(&mut self, broker: &Broker, topics: &[String], report: &mut Report) {
+    fn check(&mut self, broker: &Broker, plan: &Plan, topics: &[String], report: &mut Report) {
+        report.in_doubt += self.toggler.in_doubt();
         let found = &mut report.violations;
+        // The first after the start: whatever changes by itself afterwards is seen to change.
+        self.toggler.check(broker, plan.in_doubt, found);
         self.retainer.check(broker, found);
-        self.toggler.check(broker, found);
         wills::check(broker, topics, found);
         for publisher in &mut self.publishers {
             publisher.finish(broker, found);
@@ -202,6 +218,7 @@ impl Cast {
         for publisher in &mut self.publishers {
             report.acknowledged += publisher.settle();
         }
+        self.toggler.check_again(broker, found);
     }
 }
 
@@ -245,7 +262,7 @@ pub fn run(plan: &Plan) -> Report {
             return report;
         }
         report.slowest_restart = report.slowest_restart.max(start.elapsed());
-        cast.check(&broker, &topics, &mut report);
+        cast.check(&broker, plan, &topics, &mut report);
         for violation in &mut report.violations {
             *violation = format!("round {round}: {violation}");
         }

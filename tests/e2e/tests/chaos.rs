@@ -5,7 +5,7 @@
 use std::env;
 use std::time::{Duration, Instant};
 
-use bifrust_e2e::chaos::{Loss, Plan, Report, run};
+use bifrust_e2e::chaos::{InDoubt, Loss, Plan, Report, run};
 use bifrust_e2e::wire::{self, AckKind};
 use bifrust_e2e::{Broker, Connect, Publish, Version};
 
@@ -20,6 +20,7 @@ fn plan(loss: Loss) -> Plan {
         rounds: number("BIFRUST_CHAOS_ROUNDS", 3) as u32,
         seed: number("BIFRUST_CHAOS_SEED", 20_260_801),
         loss,
+        in_doubt: InDoubt::AskedAgain,
         env: Vec::new(),
     }
 }
@@ -45,6 +46,22 @@ fn nothing_acknowledged_is_lost_with_the_unsynced_writes() {
     assert!(
         report.discarded > 0,
         "nothing was unsynced: the test proves nothing: {report}"
+    );
+}
+
+#[test]
+fn what_a_kill_left_in_doubt_of_subscriptions_stays_as_it_is_found() {
+    let mut in_doubt = 0;
+    for loss in [Loss::Process, Loss::Unsynced] {
+        let report = kept(&Plan {
+            in_doubt: InDoubt::Observed,
+            ..plan(loss)
+        });
+        in_doubt += report.in_doubt;
+    }
+    assert!(
+        in_doubt > 0,
+        "nothing was in doubt: the test proves nothing"
     );
 }
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use fastrand::Rng;
 
-use super::{DRAIN_WITHIN, resume};
+use super::{DRAIN_WITHIN, InDoubt, resume};
 use crate::broker::Broker;
 use crate::client::{Client, Received};
 use crate::wire::{self, AckKind, Connect, Filter, Packet, Properties, Publish, Version};
@@ -106,9 +106,49 @@ impl Toggler {
         }
     }
 
-    /// Probes every topic and compares with what was acknowledged.
-    pub(super) fn check(&mut self, broker: &Broker, found: &mut Vec<String>) {
+    /// Changes that were under way when the broker was killed.
+    pub(super) fn in_doubt(&self) -> u64 {
+        let pending = self
+            .toggles
+            .iter()
+            .filter(|toggle| toggle.pending.is_some());
+        pending.count() as u64
+    }
+
+    /// Probes every topic and compares with what was acknowledged; then settles what was not.
+    pub(super) fn check(&mut self, broker: &Broker, in_doubt: InDoubt, found: &mut Vec<String>) {
+        let probe = self.probe(broker); // What holds must not hang on the session's return.
         let mut client = resume(broker, &self.connect, found);
+        let Some(seen) = collect(&mut client, &probe, found) else {
+            return;
+        };
+        self.compare(&seen, "acknowledged", found);
+        match in_doubt {
+            InDoubt::AskedAgain => self.resend(&mut client, found),
+            InDoubt::Observed => {
+                for (index, toggle) in self.toggles.iter_mut().enumerate() {
+                    if toggle.pending.take().is_some() {
+                        toggle.is_on = seen.contains(&index);
+                    }
+                }
+            }
+        }
+        client.disconnect();
+        self.check_again(broker, found);
+    }
+
+    /// Probes once more: nothing was asked since the last time, so nothing may have changed.
+    pub(super) fn check_again(&mut self, broker: &Broker, found: &mut Vec<String>) {
+        let mut client = resume(broker, &self.connect, found);
+        let probe = self.probe(broker);
+        if let Some(seen) = collect(&mut client, &probe, found) {
+            self.compare(&seen, "seen before", found);
+        }
+        client.disconnect();
+    }
+
+    /// Publishes to every topic; the payload is new.
+    fn probe(&mut self, broker: &Broker) -> String {
         let mut prober = broker.connect(&Connect::v5("prober"));
         self.checks += 1;
         let probe = self.checks.to_string();
@@ -117,38 +157,19 @@ impl Toggler {
         }
         // Queued behind all the others.
         prober.publish(&Publish::new("chaos/toggle/end", &probe).qos(1));
-        let mut seen: HashSet<usize> = HashSet::new();
-        loop {
-            match client.poll(Instant::now() + DRAIN_WITHIN) {
-                Received::Packet(Packet::Publish(publish)) => {
-                    client.acknowledge(&publish);
-                    if publish.text() != probe {
-                        continue; // of an earlier check, its acknowledgement lost by the kill
-                    }
-                    match publish.topic.split('/').nth(2).map(str::parse::<usize>) {
-                        Some(Ok(index)) => seen.insert(index),
-                        _ => break,
-                    };
-                }
-                other => {
-                    found.push(format!(
-                        "lost: the toggler's fixed subscription ({other:?})"
-                    ));
-                    return;
-                }
-            }
-        }
+        probe
+    }
+
+    fn compare(&self, seen: &HashSet<usize>, why: &str, found: &mut Vec<String>) {
         for (index, toggle) in self.toggles.iter().enumerate() {
             let is_on = seen.contains(&index);
             if toggle.pending.is_none() && is_on != toggle.is_on {
                 let was = toggle.is_on;
                 found.push(format!(
-                    "lost: subscription {index} is {is_on}, acknowledged {was}"
+                    "lost: subscription {index} is {is_on}, {why} {was}"
                 ));
             }
         }
-        self.resend(&mut client, found);
-        client.disconnect();
     }
 
     /// What was not acknowledged may have taken effect in part, so it is asked for again, as a
@@ -168,6 +189,31 @@ impl Toggler {
                 found.push(format!("toggler: asked again, then {codes:?}"));
             }
             toggle.is_on = wanted;
+        }
+    }
+}
+
+/// The filters that match a probe.
+fn collect(client: &mut Client, probe: &str, found: &mut Vec<String>) -> Option<HashSet<usize>> {
+    let mut seen = HashSet::new();
+    loop {
+        match client.poll(Instant::now() + DRAIN_WITHIN) {
+            Received::Packet(Packet::Publish(publish)) => {
+                client.acknowledge(&publish);
+                if publish.text() != probe {
+                    continue; // of an earlier check, its acknowledgement lost by the kill
+                }
+                match publish.topic.split('/').nth(2).map(str::parse::<usize>) {
+                    Some(Ok(index)) => seen.insert(index),
+                    _ => return Some(seen),
+                };
+            }
+            other => {
+                found.push(format!(
+                    "lost: the toggler's fixed subscription ({other:?})"
+                ));
+                return None;
+            }
         }
     }
 }
