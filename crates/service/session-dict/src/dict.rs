@@ -50,12 +50,16 @@ type Owners = HashMap<SessionKey, Owner, RandomState>;
 struct Owner {
     connection: ConnectionRef,
     user: Option<Arc<str>>,
-    /// Proved to be the same user as the owner.
-    claimant: Option<Claimant>,
+    /// Who comes next: the owner was kicked for this one. Proved to be the same user, as is the one
+    /// below.
+    next: Option<Claimant>,
+    /// Who comes after that, until somebody newer comes.
+    newest: Option<Claimant>,
 }
 
 struct Claimant {
     connection: ConnectionRef,
+    peer: SocketAddr,
     done: Then<Claim>,
 }
 
@@ -64,7 +68,13 @@ enum Turn {
     Answer(Then<Claim>, Claim),
     Kick {
         owner: ConnectionRef,
+        by: SocketAddr,
         superseded: Option<Claimant>,
+    },
+    /// The claimant owns the session now, and is asked for it at once if somebody else waits.
+    Grant {
+        claimant: Claimant,
+        waiting: Option<SocketAddr>,
     },
     Nothing,
 }
@@ -96,8 +106,9 @@ impl Dict {
         }
     }
 
-    /// Claims the session for `me`. Only one claimant waits per key: an even newer one supersedes it.
-    /// An older owner is kicked; `done` runs when it released.
+    /// Claims the session for `me`. An older owner is kicked; `done` runs when it released. Two may
+    /// wait per key: the one that the owner was kicked for, whose turn is next, and the newest, which
+    /// an even newer one supersedes. So clients that fight for a session are served in turns.
     pub fn claim(
         &self,
         key: SessionKey,
@@ -106,29 +117,50 @@ impl Dict {
         me: ConnectionRef,
         done: Then<Claim>,
     ) {
-        let turn = enter(&mut self.owners(&key), key, user, me, done);
-        match turn {
-            Turn::Answer(done, claim) => done(claim),
-            Turn::Kick { owner, superseded } => {
-                if let Some(claimant) = superseded {
-                    (claimant.done)(Claim::Superseded);
-                }
-                // The owner may have released meanwhile: its generation makes a late kick harmless.
-                match self.0.connections.get() {
-                    Some(connections) => connections.kick(owner, Some(peer)),
-                    None => tracing::error!("no connections are bound: the owner cannot be kicked"),
-                }
-            }
-            Turn::Nothing => {}
-        }
+        let claimant = Claimant {
+            connection: me,
+            peer,
+            done,
+        };
+        let turn = enter(&mut self.owners(&key), key, user, claimant);
+        self.end(turn);
     }
 
     /// Gives the session up, or withdraws a waiting claim. A connection that has neither changes
     /// nothing.
     pub fn release(&self, key: &SessionKey, me: ConnectionRef) {
         let turn = leave(&mut self.owners(key), key, me);
-        if let Turn::Answer(done, claim) = turn {
-            done(claim);
+        self.end(turn);
+    }
+
+    fn end(&self, turn: Turn) {
+        match turn {
+            Turn::Answer(done, claim) => done(claim),
+            Turn::Kick {
+                owner,
+                by,
+                superseded,
+            } => {
+                if let Some(claimant) = superseded {
+                    (claimant.done)(Claim::Superseded);
+                }
+                self.kick(owner, by);
+            }
+            Turn::Grant { claimant, waiting } => {
+                (claimant.done)(Claim::Granted { took_over: true });
+                if let Some(by) = waiting {
+                    self.kick(claimant.connection, by);
+                }
+            }
+            Turn::Nothing => {}
+        }
+    }
+
+    /// The owner may have released meanwhile: its generation makes a late kick harmless.
+    fn kick(&self, owner: ConnectionRef, by: SocketAddr) {
+        match self.0.connections.get() {
+            Some(connections) => connections.kick(owner, Some(by)),
+            None => tracing::error!("no connections are bound: the owner cannot be kicked"),
         }
     }
 
@@ -160,37 +192,34 @@ fn lock(shard: &Mutex<Owners>) -> MutexGuard<'_, Owners> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn enter(
-    owners: &mut Owners,
-    key: SessionKey,
-    user: Option<Arc<str>>,
-    me: ConnectionRef,
-    done: Then<Claim>,
-) -> Turn {
+fn enter(owners: &mut Owners, key: SessionKey, user: Option<Arc<str>>, claimant: Claimant) -> Turn {
     let entry = match owners.entry(key) {
         Entry::Vacant(vacant) => {
             vacant.insert(Owner {
-                connection: me,
+                connection: claimant.connection,
                 user,
-                claimant: None,
+                next: None,
+                newest: None,
             });
-            return Turn::Answer(done, Claim::Granted { took_over: false });
+            return Turn::Answer(claimant.done, Claim::Granted { took_over: false });
         }
         Entry::Occupied(occupied) => occupied.into_mut(),
     };
     if entry.user != user {
-        return Turn::Answer(done, Claim::OtherUser);
+        return Turn::Answer(claimant.done, Claim::OtherUser);
     }
-    if entry.connection == me {
-        return Turn::Answer(done, Claim::Granted { took_over: false });
+    if entry.connection == claimant.connection {
+        return Turn::Answer(claimant.done, Claim::Granted { took_over: false });
     }
-    let claimant = Claimant {
-        connection: me,
-        done,
+    let by = claimant.peer;
+    let place = match entry.next {
+        None => &mut entry.next,
+        Some(_) => &mut entry.newest,
     };
     Turn::Kick {
         owner: entry.connection,
-        superseded: entry.claimant.replace(claimant),
+        by,
+        superseded: place.replace(claimant),
     }
 }
 
@@ -198,24 +227,25 @@ fn leave(owners: &mut Owners, key: &SessionKey, me: ConnectionRef) -> Turn {
     let Some(entry) = owners.get_mut(key) else {
         return Turn::Nothing;
     };
-    let is_owner = entry.connection == me;
-    match entry.claimant.take() {
-        Some(claimant) if is_owner => {
-            entry.connection = claimant.connection;
-            Turn::Answer(claimant.done, Claim::Granted { took_over: true })
-        }
-        Some(claimant) if claimant.connection == me => {
-            Turn::Answer(claimant.done, Claim::Superseded)
-        }
-        Some(claimant) => {
-            entry.claimant = Some(claimant);
-            Turn::Nothing
-        }
-        None => {
-            if is_owner {
-                owners.remove(key);
-            }
-            Turn::Nothing
-        }
+    let is_mine = |claimant: &mut Claimant| claimant.connection == me;
+    if entry.connection == me {
+        let Some(claimant) = entry.next.take() else {
+            owners.remove(key);
+            return Turn::Nothing;
+        };
+        entry.connection = claimant.connection;
+        entry.next = entry.newest.take();
+        let waiting = entry.next.as_ref().map(|next| next.peer);
+        return Turn::Grant { claimant, waiting };
     }
+    let withdrawn = match entry.next.take_if(is_mine) {
+        Some(claimant) => {
+            entry.next = entry.newest.take();
+            Some(claimant)
+        }
+        None => entry.newest.take_if(is_mine),
+    };
+    withdrawn.map_or(Turn::Nothing, |claimant| {
+        Turn::Answer(claimant.done, Claim::Superseded)
+    })
 }

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! A claim of a free session is granted at once. A claim of an owned one kicks the owner and waits
-//! for its release; a still newer claim supersedes the one that waits, so per session there is one
-//! owner and at most one claimant. Whoever shows another user name than the owner is refused and
+//! for its release. The claim that the owner was kicked for comes next, whoever else comes; behind it
+//! one more waits, the newest, so per session there is one owner and at most two claimants. Whoever shows another user name than the owner is refused and
 //! disturbs nobody.
 //!
 //! What it never does: touch a disk, wait for anything, call out while it holds a lock, or know what

@@ -125,18 +125,54 @@ fn owner_is_kicked_and_claimant_waits_for_its_release() {
 }
 
 #[test]
-fn newer_claim_supersedes_the_waiting_one() {
+fn newer_claim_supersedes_the_newest_and_not_whose_turn_it_is() {
     let bed = Bed::new();
     bed.claim(1, None);
     bed.claim(2, None);
-    bed.claims();
     bed.claim(3, None);
-    assert_eq!(bed.claims(), [(2, Claim::Superseded)]);
-    bed.release(2);
+    bed.claims();
+    bed.claim(4, None);
+    assert_eq!(bed.claims(), [(3, Claim::Superseded)]);
+    bed.release(3);
     assert!(bed.claims().is_empty());
+    assert_eq!(bed.kicked(), [1, 1, 1]);
+    bed.release(1);
+    assert_eq!(bed.claims(), [(2, TAKEN_OVER)]);
+    assert_eq!(bed.kicked(), [2], "on behalf of the one that waits");
+    bed.release(2);
+    assert_eq!(bed.claims(), [(4, TAKEN_OVER)]);
+    assert!(bed.kicked().is_empty());
+    bed.release(4);
+    assert!(bed.dict.is_empty());
+}
+
+#[test]
+fn two_that_fight_take_turns() {
+    let bed = Bed::new();
+    bed.claim(0, None);
+    for slot in 0..20 {
+        // Whoever is kicked comes back before its release has arrived.
+        bed.claim(slot + 1, None);
+        bed.claim(slot + 2, None);
+        bed.claims();
+        bed.release(slot);
+        assert_eq!(bed.claims(), [(slot + 1, TAKEN_OVER)]);
+        bed.release(slot + 2);
+        bed.claims();
+    }
+}
+
+#[test]
+fn withdrawn_claim_gives_its_place_to_the_newest() {
+    let bed = Bed::new();
+    for slot in 1..=3 {
+        bed.claim(slot, None);
+    }
+    bed.claims();
+    bed.release(2);
+    assert_eq!(bed.claims(), [(2, Claim::Superseded)]);
     bed.release(1);
     assert_eq!(bed.claims(), [(3, TAKEN_OVER)]);
-    assert_eq!(bed.kicked(), [1, 1]);
 }
 
 #[test]
@@ -241,7 +277,7 @@ proptest! {
     fn any_sequence_keeps_one_owner(steps in prop::collection::vec((any::<bool>(), 0u32..6), 0..60)) {
         let bed = Bed::new();
         let mut owner: Option<u32> = None;
-        let mut waiting: Option<u32> = None;
+        let mut waiting: Vec<u32> = Vec::new();
         for (is_claim, slot) in steps {
             let mut expected = Vec::new();
             if is_claim {
@@ -252,18 +288,19 @@ proptest! {
                     }
                     Some(current) if current == slot => expected.push((slot, FIRST)),
                     Some(_) => {
-                        if let Some(old) = waiting.replace(slot) {
-                            expected.push((old, Claim::Superseded));
+                        if waiting.len() == 2 {
+                            expected.extend(waiting.pop().map(|old| (old, Claim::Superseded)));
                         }
+                        waiting.push(slot);
                     }
                 }
                 bed.claim(slot, Some("u"));
             } else {
                 if owner == Some(slot) {
-                    owner = waiting.take();
+                    owner = (!waiting.is_empty()).then(|| waiting.remove(0));
                     expected.extend(owner.map(|next| (next, TAKEN_OVER)));
-                } else if waiting == Some(slot) {
-                    waiting = None;
+                } else if let Some(at) = waiting.iter().position(|who| *who == slot) {
+                    waiting.remove(at);
                     expected.push((slot, Claim::Superseded));
                 }
                 bed.release(slot);
