@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use bifrust_dist::Publication;
+use bifrust_dist::{Publication, RoutingKey};
 use bifrust_inbox::{Will, WillSender};
 use bifrust_model::{Event, EventKind, Tenant};
 use bifrust_plugin_api::{Access, Action, Answer};
@@ -31,20 +31,20 @@ struct Sender {
 }
 
 impl WillSender for Sender {
-    fn send(&self, tenant: Arc<Tenant>, will: Will, done: Then<bool>) {
+    fn send(&self, tenant: Arc<Tenant>, will: Will, key: RoutingKey, done: Then<bool>) {
         let action = Action::Publish {
             topic: will.message.topic.as_str(),
             qos: will.message.qos,
             retain: will.message.retain,
         };
         match self.services.auth.access(&will.client, action) {
-            Answer::Now(access) => decide(&self.services, &tenant, will, access, done),
+            Answer::Now(access) => decide(&self.services, &tenant, (will, key), access, done),
             Answer::Later(answer) => {
                 let services = self.services.clone();
                 let (done, undone) = either(done);
                 let job = Box::pin(async move {
                     let access = answer.await;
-                    decide(&services, &tenant, will, access, done);
+                    decide(&services, &tenant, (will, key), access, done);
                 });
                 let waiting = self.waiting.get_or_init(start_waiting);
                 if waiting.try_send(job).is_err() {
@@ -103,7 +103,7 @@ fn start_waiting() -> mpsc::Sender<Job> {
 fn decide(
     services: &Arc<Services>,
     tenant: &Arc<Tenant>,
-    will: Will,
+    (will, key): (Will, RoutingKey),
     access: Access,
     done: Then<bool>,
 ) {
@@ -129,7 +129,7 @@ fn decide(
     let mut message = will.message.clone();
     message.stamp = services.clock.stamp();
     if !message.retain {
-        publish(services, tenant, will, message, done);
+        publish(services, tenant, (will, key), message, done);
         return;
     }
     let (services, tenant) = (services.clone(), tenant.clone());
@@ -139,7 +139,7 @@ fn decide(
         &tenant.clone(),
         &copy,
         Box::new(move |result| match result {
-            Ok(()) => publish(&services, &tenant, will, message, done),
+            Ok(()) => publish(&services, &tenant, (will, key), message, done),
             Err(error) => {
                 services.events.emit(EventKind::WillDistError, || {
                     event(&services, EventKind::WillDistError, &will).detail(error.to_string())
@@ -153,14 +153,14 @@ fn decide(
 fn publish(
     services: &Arc<Services>,
     tenant: &Arc<Tenant>,
-    will: Will,
+    (will, key): (Will, RoutingKey),
     message: bifrust_model::Message,
     done: Then<bool>,
 ) {
     let publication = Arc::new(Publication {
         tenant: tenant.clone(),
         message,
-        key: None,
+        key: Some(key),
     });
     let told = services.clone();
     services.dist.publish(

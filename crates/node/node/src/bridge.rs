@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
-use bifrust_dist::{Deliverer, Matched, Publication, PublishError, Then};
+use bifrust_dist::{Deliverer, Matched, Publication, PublishError, RoutingKey, Then};
 use bifrust_inbox::{Will, WillSender};
 use bifrust_model::Tenant;
 
@@ -40,9 +40,9 @@ impl Deliverer for Bridge<dyn Deliverer> {
 }
 
 impl WillSender for Bridge<dyn WillSender> {
-    fn send(&self, tenant: Arc<Tenant>, will: Will, done: Then<bool>) {
+    fn send(&self, tenant: Arc<Tenant>, will: Will, key: RoutingKey, done: Then<bool>) {
         match &*self.0.load() {
-            Some(target) => target.send(tenant, will, done),
+            Some(target) => target.send(tenant, will, key, done),
             // The will stays a row; the next start sends it.
             None => done(false),
         }

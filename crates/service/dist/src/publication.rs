@@ -6,16 +6,32 @@ use bifrust_model::{Message, Tenant};
 
 use crate::{Matched, PublishError, Then};
 
-/// Names one QoS 2 publish of a persistent publisher: a repetition carries the same one, so that
-/// receivers take it once.
+/// Names one QoS 2 publish of a persistent publisher, or one will: a repetition carries the same
+/// one, so that receivers take it once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RoutingKey {
-    /// The publisher's session incarnation.
+    /// The publisher's session incarnation; 0 for a will.
     pub session: u64,
-    /// The packet id of the publish.
+    /// The packet id of the publish; 0, which is none, for a will.
     pub packet_id: u16,
-    /// Rises with each release of that packet id.
+    /// Rises with each release of that packet id; for a will the number of its connection.
     pub generation: u64,
+}
+
+impl RoutingKey {
+    /// The key of the will that a client's connection of this number came with.
+    pub fn of_will(connection: u64) -> Self {
+        Self {
+            session: 0,
+            packet_id: 0,
+            generation: connection,
+        }
+    }
+
+    /// The number of the connection whose will this names; `None` if it names a publish.
+    pub fn will(&self) -> Option<u64> {
+        (self.packet_id == 0).then_some(self.generation)
+    }
 }
 
 /// A message and what its way through the services needs.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Instant;
 
-use bifrust_dist::{Deliverer, Dist, InboxTarget, Matched, Publication};
+use bifrust_dist::{Deliverer, Dist, InboxTarget, Matched, Publication, RoutingKey};
 use bifrust_inbox::{
     Cause, Delivery, Detach, Fetched, Inbox, Open, Owner, PageLimit, SessionRef, Settle, Then,
     Will, WillSender,
@@ -44,7 +44,7 @@ impl Owner for Ends {
 }
 
 impl WillSender for Ends {
-    fn send(&self, _: Arc<Tenant>, _: Will, done: Then<bool>) {
+    fn send(&self, _: Arc<Tenant>, _: Will, _: RoutingKey, done: Then<bool>) {
         done(true);
     }
 }

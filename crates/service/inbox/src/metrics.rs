@@ -10,6 +10,8 @@ pub(crate) struct Metrics {
     pub(crate) online: Gauge,
     /// Messages that queues refused or gave up, by QoS.
     overflowed: [Counter; 3],
+    /// Copies not made for persistent sessions beyond the tenant's bound of one publish.
+    pub(crate) fanout_throttled: Counter,
     /// QoS 0 messages not queued for a session that is offline.
     pub(crate) unqueued: Counter,
     /// Wills sent.
@@ -35,6 +37,10 @@ impl Metrics {
                 "Persistent sessions with a connection.",
             )),
             overflowed: [overflowed("0"), overflowed("1"), overflowed("2")],
+            fanout_throttled: meters.counter(Meter::new(
+                "bifrust_inbox_fanout_throttled",
+                "Copies not made for persistent sessions beyond MaxPersistentFanout.",
+            )),
             unqueued: meters.counter(Meter::new(
                 "bifrust_inbox_qos0_unqueued",
                 "QoS 0 messages for sessions that were offline and queue none.",

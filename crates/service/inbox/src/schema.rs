@@ -7,6 +7,7 @@
 //! | `inbox_meta` | 3, incarnation, seq | PUBREC was seen; the entry's body is gone |
 //! | `inbox_meta` | 4, incarnation, packet id | [`Inbound`]: a QoS 2 publish not yet released |
 //! | `inbox_meta` | 5, incarnation, publisher | [`Seen`]: QoS 2 publishes already taken from it |
+//! | `inbox_meta` | 5, incarnation, publisher, 0 | [`SeenWills`]: wills already taken from it |
 //! | `inbox_meta` | 6, epoch | [`WillRow`] |
 //! | `inbox_sub` | incarnation, filter | [`SubscriptionRow`] |
 //! | `inbox_body` | incarnation, seq | [`Entry`]: a queued message |
@@ -24,6 +25,7 @@ mod inbound;
 mod key;
 mod meta;
 mod seen;
+mod seen_wills;
 mod subscription;
 mod will;
 
@@ -39,6 +41,7 @@ pub(crate) use key::{
 };
 pub(crate) use meta::Meta;
 pub(crate) use seen::Seen;
+pub(crate) use seen_wills::SeenWills;
 pub(crate) use subscription::SubscriptionRow;
 pub(crate) use will::WillRow;
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bifrust_dist::RoutingKey;
 use bifrust_kv::Then;
 use bifrust_model::{ClientInfo, Message, Tenant};
 
@@ -18,7 +19,8 @@ pub struct Will {
 
 /// Publishes wills that are due.
 pub trait WillSender: Send + Sync {
-    /// Publishes `will` in `tenant`. Answers true if it is done with, published or forbidden, and
-    /// false if it has to be tried again later.
-    fn send(&self, tenant: Arc<Tenant>, will: Will, done: Then<bool>);
+    /// Publishes `will` in `tenant` with `key`, by which persistent sessions know it when it comes
+    /// again. Answers true if it is done with, published or forbidden, and false if it has to be
+    /// tried again later.
+    fn send(&self, tenant: Arc<Tenant>, will: Will, key: RoutingKey, done: Then<bool>);
 }

@@ -29,7 +29,7 @@ impl Deliverer for Inbox {
         drop(settings);
         let inboxes = &matched.inboxes[..matched.inboxes.len().min(fanout)];
         if inboxes.len() < matched.inboxes.len() {
-            self.throttled(publication, matched.inboxes.len() - inboxes.len());
+            self.throttled(publication, fanout, matched.inboxes.len() - fanout);
         }
         let mut sorting = Sorting::new(self, publication);
         for target in inboxes {
@@ -98,13 +98,17 @@ impl Inbox {
         }
     }
 
-    fn throttled(&self, publication: &Publication, left_out: usize) {
+    fn throttled(&self, publication: &Publication, fanout: usize, left_out: usize) {
+        let counter = &self.hub().reporting.metrics.fanout_throttled;
+        counter.add(left_out as u64);
         let kind = EventKind::PersistentFanoutThrottled;
         self.hub().reporting.events.emit(kind, || {
             Event::new(kind, self.hub().clock.stamp())
                 .tenant(&publication.tenant.name)
                 .topic(&publication.message.topic)
-                .detail(format!("{left_out} persistent sessions were left out"))
+                .detail(format!(
+                    "{left_out} persistent sessions beyond {fanout} were left out"
+                ))
         });
     }
 }

@@ -13,10 +13,10 @@ use bifrust_dist::{InboxTarget, Matched, Publication, PublishError, RoutingKey};
 use bifrust_kv::Config;
 use bifrust_kv::testing::wait;
 use bifrust_model::{
-    ClientId, ClientInfo, Hlc, Incarnation, Message, NodeId, NodeRef, Protocol, Qos, Settings,
-    Subscription, SubscriptionOptions, TenantName, TenantNumber, Topic, TopicFilter,
+    ClientId, ClientInfo, Event, EventKind, Hlc, Incarnation, Message, NodeId, NodeRef, Protocol,
+    Qos, Settings, Subscription, SubscriptionOptions, TenantName, TenantNumber, Topic, TopicFilter,
 };
-use bifrust_plugin_api::NoMeters;
+use bifrust_plugin_api::{EventSet, EventSink, NoMeters};
 use bifrust_session_dict::ConnectionRef;
 
 use super::*;
@@ -112,6 +112,19 @@ impl Routes for FakeRoutes {
     }
 }
 
+/// Events as they come.
+struct Told(Mutex<Sender<Event>>);
+
+impl EventSink for Told {
+    fn interests(&self) -> EventSet {
+        EventSet::ALL
+    }
+
+    fn accept(&self, event: &Event) {
+        let _ = self.0.lock().unwrap().send(event.clone()); // Nobody listens any more.
+    }
+}
+
 struct OneTenant(Arc<Tenant>);
 
 impl Tenants for OneTenant {
@@ -123,7 +136,7 @@ impl Tenants for OneTenant {
 /// Pushes and wills as they come.
 struct Ends {
     pushes: Mutex<Sender<Push>>,
-    wills: Mutex<Sender<(Will, Then<bool>)>>,
+    wills: Mutex<Sender<(Will, RoutingKey, Then<bool>)>>,
 }
 
 impl Owner for Ends {
@@ -138,8 +151,8 @@ impl Owner for Ends {
 }
 
 impl WillSender for Ends {
-    fn send(&self, _tenant: Arc<Tenant>, will: Will, done: Then<bool>) {
-        self.wills.lock().unwrap().send((will, done)).unwrap();
+    fn send(&self, _tenant: Arc<Tenant>, will: Will, key: RoutingKey, done: Then<bool>) {
+        self.wills.lock().unwrap().send((will, key, done)).unwrap();
     }
 }
 
@@ -152,7 +165,8 @@ struct Bed {
     tenant: Arc<Tenant>,
     incarnation: u64,
     pushes: Receiver<Push>,
-    wills: Receiver<(Will, Then<bool>)>,
+    events: Receiver<Event>,
+    wills: Receiver<(Will, RoutingKey, Then<bool>)>,
 }
 
 impl Bed {
@@ -179,13 +193,14 @@ impl Bed {
     ) -> Self {
         let clock = Clock::new();
         let node = Node::open(store.clone(), Config::default(), clock.clone()).unwrap();
+        let (tell, events) = mpsc::channel();
         let inbox = Inbox::open_with(
             &node,
             routes.clone(),
             Arc::new(OneTenant(tenant.clone())),
             clock,
             Reporting {
-                events: Events::new(Vec::new()),
+                events: Events::new(vec![Box::new(Told(Mutex::new(tell)))]),
                 metrics: Metrics::new(&NoMeters),
             },
             crate::Config::default(),
@@ -208,6 +223,7 @@ impl Bed {
             incarnation,
             pushes,
             wills,
+            events,
         }
     }
 

@@ -122,9 +122,17 @@ impl Prefix {
         key.into()
     }
 
-    /// The publisher that a key of [`Self::seen`] names.
+    /// Right behind [`Self::seen`], since no client id holds a zero.
+    pub(crate) fn seen_wills(&self, incarnation: u64, publisher: &ClientId) -> Bytes {
+        [&self.seen(incarnation, publisher)[..], &[0]]
+            .concat()
+            .into()
+    }
+
+    /// The publisher that a key of [`Self::seen`] or [`Self::seen_wills`] names.
     pub(crate) fn publisher_of(&self, key: &[u8]) -> Option<ClientId> {
         let name = key.get(self.0.len() + 9..)?;
+        let name = name.strip_suffix(&[0]).unwrap_or(name);
         ClientId::new(std::str::from_utf8(name).ok()?).ok()
     }
 
@@ -295,8 +303,9 @@ mod tests {
             prop_assert_eq!(prefix.filter_of(&key), Some(filter));
             prop_assert_eq!(number_at_end(&prefix.entry(3, seq)), Some(seq));
             let publisher = ClientId::new(&client).unwrap();
-            let named = prefix.publisher_of(&prefix.seen(3, &publisher));
-            prop_assert_eq!(named, Some(publisher));
+            for row in [prefix.seen(3, &publisher), prefix.seen_wills(3, &publisher)] {
+                prop_assert_eq!(prefix.publisher_of(&row), Some(publisher.clone()));
+            }
             let range = prefix.entries_from(3, seq);
             prop_assert_eq!(&range.start[..], &prefix.entry(3, seq)[..]);
         }

@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use bifrust_dist::RoutingKey;
 use bifrust_kv::{Ack, Client, ExecuteError, Then};
 use bifrust_model::{ClientId, SessionKey, TopicFilter};
 use bytes::Bytes;
@@ -228,7 +229,7 @@ impl Chores {
                 }),
             );
         };
-        sender.send(tenant, will, Box::new(sent));
+        sender.send(tenant, will, RoutingKey::of_will(epoch), Box::new(sent));
     }
 
     fn forget_will(&self, session: SessionKey, epoch: u64, done: Then<Outcome>) {

@@ -9,9 +9,10 @@ use bytes::Bytes;
 use super::command::{Bounds, Insert, InsertRetained, Keyed};
 use super::head::{Head, readable};
 use super::heads::{Heads, Named};
+use super::tidy::keep_waiting;
 use super::{Effect, Reply};
 use crate::Delivery;
-use crate::schema::{BODY, Body, EntryHeader, META, Seen};
+use crate::schema::{BODY, Body, EntryHeader, META, Seen, SeenWills};
 
 /// New QoS 2 publishers of a session after which it is tidied: bounds the rows that nobody needs.
 const PUBLISHERS_BETWEEN_TIDIES: u32 = 256;
@@ -112,6 +113,28 @@ impl<'a> SharedValue<'a> {
     }
 }
 
+/// What a session has taken from a publisher.
+enum Taken {
+    Publishes(Seen),
+    Wills(SeenWills),
+}
+
+impl Taken {
+    fn is_new(&self) -> bool {
+        match self {
+            Self::Publishes(seen) => seen.is_new(),
+            Self::Wills(seen) => seen.connections.is_empty(),
+        }
+    }
+
+    fn contains(&self, generation: u64) -> bool {
+        match self {
+            Self::Publishes(seen) => seen.contains(generation),
+            Self::Wills(seen) => seen.connections.contains(&generation),
+        }
+    }
+}
+
 /// Where a message goes.
 struct Place<'a> {
     tenant: TenantNumber,
@@ -137,11 +160,12 @@ impl Place<'_> {
         if header.qos == Qos::AtMostOnce && !self.bounds.queues_qos0 {
             return;
         }
-        let key = key.filter(|_| header.qos > Qos::AtMostOnce);
+        // Also at QoS 0 a queue holds a will once.
+        let key = key.filter(|keyed| header.qos > Qos::AtMostOnce || keyed.key.will().is_some());
         let publisher = &body.message.publisher;
-        let seen = key.map(|key| self.seen(rows, publisher, key));
-        if let (Some(seen), Some(keyed)) = (&seen, key)
-            && seen.contains(keyed.key.generation)
+        let taken = key.map(|keyed| self.taken(rows, publisher, keyed));
+        if let (Some(taken), Some(keyed)) = (&taken, key)
+            && taken.contains(keyed.key.generation)
         {
             return;
         }
@@ -150,14 +174,11 @@ impl Place<'_> {
             self.overflow(header.qos, Some(&body.message), effects);
             return;
         }
-        if let (Some(mut seen), Some(keyed)) = (seen, key) {
-            if seen.is_new() {
+        if let (Some(taken), Some(keyed)) = (taken, key) {
+            if taken.is_new() {
                 self.note_publisher(effects);
             }
-            seen.raise_floor(keyed.floor.min(keyed.key.generation));
-            seen.note(keyed.key.generation);
-            let row = self.head.prefix.seen(self.head.meta.incarnation, publisher);
-            rows.put(META, row, seen.encode());
+            self.note_taken(rows, publisher, keyed, taken);
         }
         let seq = self.head.queue.push(header.qos, value.len());
         let row = self.head.prefix.entry(self.head.meta.incarnation, seq);
@@ -167,14 +188,40 @@ impl Place<'_> {
         }
     }
 
-    /// What this session has taken from the publisher's session. Another session of the publisher
-    /// starts anew: the older one is fenced and comes no more.
-    fn seen(&self, rows: &Rows<'_>, publisher: &ClientId, keyed: Keyed) -> Seen {
-        let row = self.head.prefix.seen(self.head.meta.incarnation, publisher);
-        rows.get(META, &row)
-            .map(|value| readable(Seen::decode(value)))
-            .filter(|seen| seen.session() == keyed.key.session)
-            .unwrap_or_else(|| Seen::new(keyed.key.session))
+    /// What this session has taken from the publisher.
+    fn taken(&self, rows: &Rows<'_>, publisher: &ClientId, keyed: Keyed) -> Taken {
+        let (prefix, incarnation) = (&self.head.prefix, self.head.meta.incarnation);
+        if keyed.key.will().is_some() {
+            let row = rows.get(META, &prefix.seen_wills(incarnation, publisher));
+            return Taken::Wills(
+                row.map(|value| readable(SeenWills::decode(value)))
+                    .unwrap_or_default(),
+            );
+        }
+        // Another session of the publisher starts anew: the older one is fenced and comes no more.
+        let row = rows.get(META, &prefix.seen(incarnation, publisher));
+        let seen = row.map(|value| readable(Seen::decode(value)));
+        let seen = seen.filter(|seen| seen.session() == keyed.key.session);
+        Taken::Publishes(seen.unwrap_or_else(|| Seen::new(keyed.key.session)))
+    }
+
+    /// Takes note of a publish or a will that was not taken before.
+    fn note_taken(&self, rows: &mut Rows<'_>, publisher: &ClientId, keyed: Keyed, taken: Taken) {
+        let (prefix, incarnation) = (&self.head.prefix, self.head.meta.incarnation);
+        let generation = keyed.key.generation;
+        match taken {
+            Taken::Publishes(mut seen) => {
+                seen.raise_floor(keyed.floor.min(generation));
+                seen.note(generation);
+                rows.put(META, prefix.seen(incarnation, publisher), seen.encode());
+            }
+            Taken::Wills(mut seen) => {
+                keep_waiting(rows, self.tenant, publisher, &mut seen);
+                seen.connections.push(generation);
+                let row = prefix.seen_wills(incarnation, publisher);
+                rows.put(META, row, seen.encode());
+            }
+        }
     }
 
     /// After many new publishers the rows of those that have nothing unreleased are looked for.

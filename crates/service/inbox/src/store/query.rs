@@ -187,7 +187,8 @@ fn publishers(
 ) -> Result<Answer, StorageError> {
     let prefix = Prefix::new(session);
     let range = prefix.all_seen(incarnation);
-    let after = after.map(|publisher| prefix.seen(incarnation, publisher));
+    // The last of a publisher's rows.
+    let after = after.map(|publisher| prefix.seen_wills(incarnation, publisher));
     let start = after
         .as_deref()
         .map_or_else(|| range.start(), Bound::Excluded);
@@ -198,6 +199,7 @@ fn publishers(
         publishers
             .push(publisher.ok_or_else(|| unreadable(RecordError::Invalid("publisher key")))?);
     }
+    publishers.dedup();
     Ok(Answer::Publishers(publishers))
 }
 

@@ -1,14 +1,14 @@
 //! What a session remembers of its QoS 2 publishers is given up once they have nothing unreleased.
 
 use bifrust_kv::Rows;
-use bifrust_model::{ClientId, SessionKey};
+use bifrust_model::{ClientId, SessionKey, TenantNumber};
 use bifrust_storage::Direction;
 
 use super::Reply;
 use super::command::Tidy;
 use super::head::readable;
 use super::heads::Heads;
-use crate::schema::{Inbound, META, Meta, Prefix, Seen};
+use crate::schema::{DEADLINE, Inbound, META, Meta, Prefix, Seen, SeenWills};
 
 pub(super) fn apply(heads: &mut Heads, rows: &mut Rows<'_>, command: &Tidy) -> Reply {
     let found = heads
@@ -19,15 +19,37 @@ pub(super) fn apply(heads: &mut Heads, rows: &mut Rows<'_>, command: &Tidy) -> R
     };
     for publisher in &command.publishers {
         let row = head.prefix.seen(command.incarnation, publisher);
-        let Some(value) = rows.get(META, &row) else {
-            continue;
-        };
-        let seen = readable(Seen::decode(value));
-        if !is_needed(rows, &command.session, publisher, &seen) {
-            rows.delete(META, row);
+        if let Some(value) = rows.get(META, &row) {
+            let seen = readable(Seen::decode(value));
+            if !is_needed(rows, &command.session, publisher, &seen) {
+                rows.delete(META, row);
+            }
+        }
+        let row = head.prefix.seen_wills(command.incarnation, publisher);
+        if let Some(value) = rows.get(META, &row) {
+            let mut seen = readable(SeenWills::decode(value));
+            keep_waiting(rows, command.session.tenant, publisher, &mut seen);
+            if seen.connections.is_empty() {
+                rows.delete(META, row);
+            }
         }
     }
     Reply::Done
+}
+
+/// Keeps of the wills that were taken those that may come again: the ones that still have rows.
+pub(super) fn keep_waiting(
+    rows: &Rows<'_>,
+    tenant: TenantNumber,
+    publisher: &ClientId,
+    seen: &mut SeenWills,
+) {
+    let prefix = Prefix::new(&SessionKey {
+        tenant,
+        client: publisher.clone(),
+    });
+    seen.connections
+        .retain(|connection| rows.get(DEADLINE, &prefix.due_will(*connection)).is_some());
 }
 
 /// Whether the publisher may send again what was seen. Its rows are of this range, as all rows of

@@ -219,3 +219,34 @@ fn a_large_fan_out_reaches_everybody_in_order() {
         );
     }
 }
+
+#[test]
+fn a_publish_reaches_no_more_sessions_than_it_may() {
+    const BOUND: usize = 3;
+    let bed = Bed::with(Settings {
+        max_persistent_fanout: BOUND as u32,
+        ..Settings::default()
+    });
+    let sessions: Vec<_> = (0..=BOUND)
+        .map(|n| {
+            let client = format!("c{n}");
+            let (session, opened) = bed.attach(bed.open(&client));
+            (session, target(&client, opened.incarnation, &[options(1)]))
+        })
+        .collect();
+    for count in BOUND - 1..=BOUND + 1 {
+        let targets = sessions[..count].iter().map(|(_, target)| target.clone());
+        bed.publish(message(&count.to_string(), 1), targets.collect());
+    }
+    let throttled = |seen: &Event| seen.kind == EventKind::PersistentFanoutThrottled;
+    let events: Vec<_> = bed.events.try_iter().filter(throttled).collect();
+    assert_eq!(events.len(), 1);
+    let detail = &events[0].detail;
+    assert_eq!(detail, "1 persistent sessions beyond 3 were left out");
+    let metric = &bed.inbox.hub().reporting.metrics.fanout_throttled;
+    assert_eq!(metric.value(), 1);
+    let expected: [&[&str]; BOUND + 1] = [&["2", "3", "4"], &["2", "3", "4"], &["3", "4"], &[]];
+    for ((session, _), expected) in sessions.iter().zip(expected) {
+        assert_eq!(texts(&bed.fetch(session, 1, ALL).deliveries), expected);
+    }
+}

@@ -74,3 +74,67 @@ fn publishers_are_forgotten_once_they_have_released_all() {
     bed.apply_twice(tidy);
     assert_eq!(remembered(&bed), Answer::Publishers(Vec::new()));
 }
+
+#[test]
+fn wills_are_taken_once_each_and_mix_with_nothing_else() {
+    let mut bed = Bed::new(Store::default());
+    let opened = attached(bed.apply(Command::Attach(Box::new(attach_at(10)))));
+    let publisher = SessionKey {
+        tenant: TenantNumber(7),
+        client: ClientId::new("p").unwrap(),
+    };
+    // Two connections of the publisher, both of whose wills wait to be sent.
+    let connections = [20, 30].map(|ms| {
+        let attach = Attach {
+            session: publisher.clone(),
+            will: Some(wills::will(0)),
+            ..attach_at(ms)
+        };
+        attached(bed.apply(Command::Attach(Box::new(attach)))).epoch
+    });
+    let send = |text: &str, connection, qos| {
+        Command::Insert(Insert {
+            key: Some(Keyed {
+                key: RoutingKey::of_will(connection),
+                floor: 0,
+            }),
+            ..insert(opened.incarnation, text, qos)
+        })
+    };
+    let publish = || {
+        let insert = insert(opened.incarnation, "publish", Qos::ExactlyOnce);
+        Command::Insert(keyed(insert, 1, 5, 0))
+    };
+    bed.apply(Command::Detach(Box::new(detach_at(40, opened.epoch))));
+    bed.apply_twice(publish());
+    bed.apply_twice(send("new", connections[1], Qos::AtLeastOnce));
+    bed.apply_twice(send("old", connections[0], Qos::AtMostOnce));
+    bed.apply(send("new again", connections[1], Qos::AtLeastOnce));
+    bed.apply(publish());
+    let queued = fetch(&bed, opened.incarnation, 0);
+    assert_eq!(payloads(&queued), ["publish", "new", "old"]);
+    let remembered = |bed: &Bed<Store>| {
+        let query = Query::Publishers {
+            session: session(),
+            incarnation: opened.incarnation,
+            after: None,
+            limit: 9,
+        };
+        bed.query(query)
+    };
+    let all = vec![publisher.client.clone()];
+    assert_eq!(remembered(&bed), Answer::Publishers(all.clone()));
+    let tidy = Command::Tidy(Tidy {
+        session: session(),
+        incarnation: opened.incarnation,
+        publishers: all.clone(),
+    });
+    for (connection, left) in [(connections[0], all), (connections[1], Vec::new())] {
+        bed.apply(Command::WillSent(WillSent {
+            session: publisher.clone(),
+            epoch: connection,
+        }));
+        bed.apply_twice(tidy.clone());
+        assert_eq!(remembered(&bed), Answer::Publishers(left));
+    }
+}
