@@ -41,6 +41,9 @@ pub struct Config {
     pub publish_timeout: Duration,
     /// How long authentication or a permission answer may take before it counts as an error.
     pub auth_timeout: Duration,
+    /// How long a socket may take nothing before its client counts as stalled, which is told and
+    /// counted, no more.
+    pub stall_after: Duration,
     /// Bytes of a CONNECT packet; memory grows only as they arrive.
     pub max_connect_bytes: usize,
     /// Bytes per shard that may be on their way to durable stores; above it publishers wait.
@@ -54,6 +57,7 @@ impl Default for Config {
             connect_timeout: Duration::from_secs(10),
             publish_timeout: Duration::from_secs(10),
             auth_timeout: Duration::from_secs(5),
+            stall_after: Duration::from_secs(30),
             max_connect_bytes: 1 << 20,
             max_store_bytes: 32 << 20,
         }

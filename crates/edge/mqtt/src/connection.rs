@@ -13,6 +13,7 @@ mod read;
 pub(crate) mod subscribe;
 
 use std::cell::RefCell;
+use std::num::NonZeroU64;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -112,6 +113,12 @@ pub(crate) struct Connection {
     pub(crate) is_held: bool,
     pub(crate) is_dirty: bool,
     pub(crate) is_write_blocked: bool,
+    /// Since when the socket has taken nothing; `None` while it does.
+    pub(crate) stalled_ms: Option<NonZeroU64>,
+    /// Whether that has been told.
+    pub(crate) is_stalled: bool,
+    /// Whether a timer watches it.
+    pub(crate) is_stall_timed: bool,
     /// The peer takes nothing any more. What it said before that is still read, up to DISCONNECT.
     pub(crate) is_deaf: bool,
     /// Whether a timer watches the oldest waiting answer.
@@ -153,6 +160,9 @@ impl Connection {
             is_held: false,
             is_dirty: false,
             is_write_blocked: false,
+            stalled_ms: None,
+            is_stalled: false,
+            is_stall_timed: false,
             is_deaf: false,
             is_publish_timed: false,
             is_retrying: false,

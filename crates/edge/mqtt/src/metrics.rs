@@ -55,6 +55,7 @@ pub(crate) struct Metrics {
     sent: [Tally; 3],
     bytes_received: Tally,
     bytes_sent: Tally,
+    stalled: Tally,
     dropped: [Tally; DROPS.len()],
 }
 
@@ -79,6 +80,10 @@ impl Metrics {
             sent: by_qos("bifrust_messages_sent", "PUBLISH packets sent to clients."),
             bytes_received: counter("bifrust_bytes_received", "Bytes received from clients."),
             bytes_sent: counter("bifrust_bytes_sent", "Bytes sent to clients."),
+            stalled: counter(
+                "bifrust_subscribers_stalled",
+                "Clients whose socket took nothing for a long time.",
+            ),
             dropped: DROPS.map(|(_, reason)| {
                 let meter = Meter::new(
                     "bifrust_messages_dropped",
@@ -111,6 +116,10 @@ impl Metrics {
         self.bytes_sent.gathered += n as u64;
     }
 
+    pub(crate) fn stalled(&mut self) {
+        self.stalled.gathered += 1;
+    }
+
     pub(crate) fn dropped(&mut self, reason: Drop) {
         if let Some(at) = DROPS.iter().position(|(drop, _)| *drop == reason) {
             self.dropped[at].gathered += 1;
@@ -125,6 +134,7 @@ impl Metrics {
         for tally in &mut self.dropped {
             tally.publish();
         }
+        self.stalled.publish();
         self.bytes_received.publish();
         self.bytes_sent.publish();
     }

@@ -229,7 +229,9 @@ impl Shard {
             Ok(page) => page,
             Err(error) => {
                 // The promise stands: read again, from the start of the subscription if need be.
-                tracing::debug!(%error, "retained messages not read");
+                self.emit(seat, EventKind::MatchRetainError, |event| {
+                    event.detail(error.to_string())
+                });
                 return self.wait_with_scans(seat);
             }
         };

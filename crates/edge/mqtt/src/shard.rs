@@ -26,9 +26,10 @@ use crate::mailbox::{Arrival, Completion, Mail, Seat, Then};
 use crate::metrics::Metrics;
 use crate::server::Edge;
 use crate::session::Session;
+use crate::session::rate::Rate;
 use crate::subscriptions::Subscriptions;
 use crate::transport::Transport;
-pub(crate) use route::undelivered_kind;
+pub(crate) use route::{DURABLE_MAX, undelivered_kind};
 use timer::{STEP_MS, Timer, Wheel};
 
 /// Bytes read at once; shared by all connections of the shard.
@@ -63,6 +64,8 @@ pub(crate) struct Shard {
     store_bytes: usize,
     /// Lookups of receivers that are out.
     pub(crate) lookups: usize,
+    /// The version of the tenants' settings that connections follow.
+    settings_version: u64,
     flusher: Option<Waker>,
     started: Instant,
     /// Milliseconds since the shard began, as of this turn.
@@ -191,6 +194,7 @@ impl Shard {
             waiting_for_stores: Vec::new(),
             store_bytes: 0,
             lookups: 0,
+            settings_version: 0,
             flusher: None,
             started: Instant::now(),
             now_ms: 0,
@@ -419,9 +423,39 @@ impl Shard {
                 )
             });
         }
+        self.follow_settings();
         self.end_doomed();
         self.resume_publishers();
         self.metrics.publish();
+    }
+
+    /// Gives live connections the limits now in force, once they have changed.
+    fn follow_settings(&mut self) {
+        let version = self.edge.services.registry.settings_version();
+        if std::mem::replace(&mut self.settings_version, version) == version {
+            return;
+        }
+        for seat in self.seats() {
+            let Some(session) = self.session(seat) else {
+                continue;
+            };
+            let rate = Rate::of(&session.tenant.settings.load()).map(Box::new);
+            if let Some(connection) = self.connection(seat) {
+                connection.rate = rate;
+            }
+            self.resume(seat, Pause::Rate);
+            self.mark_dirty(seat.slot);
+        }
+    }
+
+    fn seats(&self) -> Vec<Seat> {
+        let seats = self.connections.iter().filter_map(|(slot, connection)| {
+            Some(Seat {
+                slot: u32::try_from(slot).ok()?,
+                generation: connection.generation,
+            })
+        });
+        seats.collect()
     }
 
     fn handle_timer(&mut self, seat: Seat, timer: Timer) {
@@ -446,6 +480,7 @@ impl Shard {
             Timer::Linger if connection.is_deaf => self.end(seat, Ending::lost("it reads no more")),
             Timer::Linger => self.leave_socket(seat),
             Timer::Leave => self.leave_at_last(seat),
+            Timer::Stall => self.check_stall(seat),
             Timer::Rate => {
                 self.resume(seat, Pause::Rate);
                 self.mark_dirty(seat.slot);
@@ -482,12 +517,7 @@ impl Shard {
             self.wheel.arm(heard + allowed, seat, Timer::KeepAlive);
             return;
         }
-        let ending = Ending::of(
-            EventKind::Idle,
-            bifrust_mqtt_codec::ReasonCode::KEEP_ALIVE_TIMEOUT,
-            "keep alive",
-        );
-        self.end(seat, ending);
+        self.end(seat, Ending::idle());
     }
 
     fn stop_all(&mut self) {
@@ -496,16 +526,9 @@ impl Shard {
     }
 
     fn end_all(&mut self, ending: impl Fn() -> Ending) {
-        let slots: Vec<u32> = self
-            .connections
-            .iter()
-            .filter_map(|(slot, _)| u32::try_from(slot).ok())
-            .collect();
-        for slot in slots {
-            if let Some(seat) = self.seat(slot) {
-                self.read_last(seat);
-                self.end(seat, ending());
-            }
+        for seat in self.seats() {
+            self.read_last(seat);
+            self.end(seat, ending());
         }
     }
 

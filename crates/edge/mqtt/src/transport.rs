@@ -103,9 +103,9 @@ impl Transport {
     }
 
     /// Says goodbye in the carrier's own way; [`write`](Self::write) sends it.
-    pub(crate) fn close_carrier(&mut self) {
+    pub(crate) fn close_carrier(&mut self, code: u16) {
         if let Kind::Ws(ws) = &mut self.kind {
-            ws.1.close();
+            ws.1.close(code);
         }
     }
 

@@ -92,4 +92,9 @@ impl Registry {
     pub fn refresh_settings(&self) {
         self.tenants.refresh();
     }
+
+    /// Grows with each refresh, so that those who keep something made of settings can follow.
+    pub fn settings_version(&self) -> u64 {
+        self.tenants.version()
+    }
 }

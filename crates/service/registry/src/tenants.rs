@@ -1,6 +1,7 @@
 //! All tenants in memory, found by name and by number.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ahash::RandomState;
 use arc_swap::ArcSwap;
@@ -15,6 +16,8 @@ pub(crate) struct Tenants {
     by_number: Map<TenantNumber>,
     by_name: Map<TenantName>,
     source: Arc<dyn SettingsSource>,
+    /// Refreshes so far.
+    version: AtomicU64,
 }
 
 impl Tenants {
@@ -23,6 +26,7 @@ impl Tenants {
             by_number: Map::with_hasher(RandomState::new()),
             by_name: Map::with_hasher(RandomState::new()),
             source,
+            version: AtomicU64::new(0),
         }
     }
 
@@ -57,6 +61,12 @@ impl Tenants {
         for tenant in self.by_number.pin().values() {
             self.refresh_one(tenant);
         }
+        // After the snapshots: who sees the number sees them.
+        self.version.fetch_add(1, Ordering::Release);
+    }
+
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
     }
 
     fn refresh_one(&self, tenant: &Tenant) {

@@ -154,6 +154,7 @@ impl Shard {
             let Some(session) = connection.session() else {
                 return;
             };
+            let client_packet_max = session.client_packet_max;
             let Some(answer) = session.acks.pop() else {
                 is_waiting = !session.acks.is_empty();
                 break;
@@ -162,8 +163,8 @@ impl Shard {
                 session.inbound.answered();
             }
             has_sent = true;
-            match short(&answer) {
-                Some(bytes) => connection.out.tail.put_slice(&bytes),
+            match short(&answer, is_v5, client_packet_max) {
+                Some((bytes, len)) => connection.out.tail.put_slice(&bytes[..len]),
                 None => self.send_answer(seat, answer),
             }
         }
@@ -297,19 +298,25 @@ fn is_answered(answer: &Answer, is_v5: bool) -> bool {
     }
 }
 
-/// The four bytes of an acknowledgement that says success, the same in all versions.
-fn short(answer: &Answer) -> Option<[u8; 4]> {
+/// The bytes of an acknowledgement that says success, and how many they are: the same four in all
+/// versions, or five if v5 is told that nobody was there.
+fn short(answer: &Answer, is_v5: bool, client_packet_max: u32) -> Option<([u8; 5], usize)> {
     let first = match answer.kind {
         AckKind::Puback => 0x40,
         AckKind::Pubrec => 0x50,
         AckKind::Pubcomp => 0x70,
         AckKind::Suback(_) | AckKind::Unsuback(_) | AckKind::Pingresp => return None,
     };
-    if answer.reason != ReasonCode::SUCCESS {
-        return None;
-    }
     let [high, low] = answer.packet_id.to_be_bytes();
-    Some([first, 2, high, low])
+    match answer.reason {
+        ReasonCode::NO_MATCHING_SUBSCRIBERS if is_v5 && client_packet_max >= 5 => {
+            Some(([first, 3, high, low, answer.reason.0], 5))
+        }
+        ReasonCode::SUCCESS | ReasonCode::NO_MATCHING_SUBSCRIBERS => {
+            Some(([first, 2, high, low, 0], 4))
+        }
+        _ => None,
+    }
 }
 
 fn wrong(_: WrongAck) -> Ending {

@@ -30,6 +30,8 @@ pub(crate) struct Ending {
     pub(super) expiry_seconds: Option<u32>,
     /// The peer is not there to read anything.
     pub(super) is_gone: bool,
+    /// The peer has long said nothing: its last bytes are not waited for.
+    is_silent: bool,
     pub(crate) detail: Cow<'static, str>,
 }
 
@@ -45,6 +47,7 @@ impl Ending {
             cause: Cause::Lost,
             expiry_seconds: None,
             is_gone: false,
+            is_silent: false,
             detail: detail.into(),
         }
     }
@@ -71,6 +74,28 @@ impl Ending {
         Self {
             reason: None,
             ..Self::of(event, ReasonCode::SUCCESS, detail)
+        }
+    }
+
+    /// The client was silent for too long. Whatever it says from now on is refused by the system.
+    pub(crate) fn idle() -> Self {
+        Self {
+            is_silent: true,
+            ..Self::of(
+                EventKind::Idle,
+                ReasonCode::KEEP_ALIVE_TIMEOUT,
+                "keep alive",
+            )
+        }
+    }
+
+    /// The status code of a WebSocket that ends like this (RFC 6455, 7.4.1).
+    fn carrier_code(&self) -> u16 {
+        match self.event {
+            EventKind::ByClient => 1000,
+            EventKind::ByServer | EventKind::ServerBusy => 1001,
+            EventKind::BadPacket | EventKind::ProtocolViolation | EventKind::ProtocolError => 1002,
+            _ => 1008,
         }
     }
 
@@ -119,6 +144,8 @@ pub(crate) struct Closing {
     /// The session, while what it published is on its way.
     pub(super) leaving: Option<Leaving>,
     detach: Option<(SessionRef, Detach)>,
+    /// What a WebSocket says at the end.
+    carrier_code: u16,
     has_said_all: bool,
 }
 
@@ -160,7 +187,10 @@ impl Shard {
         if matches!(connection.phase, Phase::Closing(_)) {
             return;
         }
-        let closing = Phase::Closing(Box::default());
+        let closing = Phase::Closing(Box::new(Closing {
+            carrier_code: ending.carrier_code(),
+            ..Closing::default()
+        }));
         let phase = std::mem::replace(&mut connection.phase, closing);
         connection.tail = BytesMut::new();
         connection.is_held = false;
@@ -240,10 +270,15 @@ impl Shard {
             if has_more {
                 self.flush_connection(seat.slot);
             }
+            self.close_carrier(seat);
             self.leave_socket(seat);
             return;
         }
         self.flush_connection(seat.slot);
+        if ending.is_silent {
+            self.close_carrier(seat);
+            return self.leave_socket(seat);
+        }
         let due = self.now_ms + LINGER_MS;
         self.wheel.arm(due, seat, Timer::Linger);
         if let Some(connection) = self.connection(seat) {
@@ -263,16 +298,28 @@ impl Shard {
         if std::mem::replace(&mut closing.has_said_all, true) {
             return;
         }
+        self.close_carrier(seat);
+        if let Some(connection) = self.connection(seat)
+            && let Some(transport) = &mut connection.transport
+        {
+            transport.shutdown();
+        }
+    }
+
+    /// The carrier says goodbye in its own way.
+    fn close_carrier(&mut self, seat: Seat) {
+        let Some(carrier_code) = self.closing(seat).map(|closing| closing.carrier_code) else {
+            return;
+        };
         let Some(connection) = self.connection(seat) else {
             return;
         };
         if let Some(transport) = &mut connection.transport {
-            transport.close_carrier();
+            transport.close_carrier(carrier_code);
             if transport.unwritten() > 0 {
                 // Best effort: a peer that does not take even that is left at the linger's end.
                 let _ = transport.write(&mut connection.out);
             }
-            transport.shutdown();
         }
     }
 

@@ -20,7 +20,7 @@ use crate::metrics::Drop;
 use crate::session::acks::AckKind;
 use crate::session::inbound::{Seen, Stage, Waiting};
 use crate::session::{Memo, Session};
-use crate::shard::Shard;
+use crate::shard::{DURABLE_MAX, Shard};
 
 /// Publishes that may wait in the pipeline before reading stops.
 const PIPELINE_MAX: usize = 256;
@@ -287,6 +287,35 @@ impl Shard {
         Ok(())
     }
 
+    /// Durable receivers cannot take a message of this size, so nobody gets it and the client is told.
+    pub(crate) fn refuse_durable(
+        &mut self,
+        seat: Seat,
+        token: Option<u64>,
+        packet_id: u16,
+        message: &Message,
+    ) {
+        let refusal = Refusal {
+            // PUBACK knows no "packet too large": it is a bound of the store that is met.
+            reason: ReasonCode::QUOTA_EXCEEDED,
+            event: EventKind::ResourceThrottled,
+            topic: Some(message.topic.clone()),
+        };
+        if let Err(ending) = self.refuse_publish(seat, token, packet_id, message.qos, refusal) {
+            self.doom(seat, ending);
+        }
+    }
+
+    /// Nobody is told of a QoS 0 message: what takes no such size goes without it.
+    pub(crate) fn publish_oversize(&mut self, seat: Seat, message: &Message) {
+        self.metrics.dropped(Drop::Oversize);
+        self.emit(seat, EventKind::ResourceThrottled, |event| {
+            event
+                .topic(&message.topic)
+                .detail("larger than durable stores take")
+        });
+    }
+
     /// A publish ends its connection: there will be no answer to it.
     fn give_up(&mut self, seat: Seat, token: Option<u64>) {
         if let (Some(token), Some(session)) = (token, self.publisher(seat)) {
@@ -321,6 +350,13 @@ impl Shard {
                 publisher: session.client.client.clone(),
             },
             key: None,
+        };
+        let is_kept = publication.message.retain && !publication.message.payload.is_empty();
+        if is_kept && token.is_some() && publication.message.weight() > DURABLE_MAX {
+            return self.refuse_durable(seat, token, packet_id, &publication.message);
+        }
+        let Some(session) = self.session(seat) else {
+            return;
         };
         let needs_row = session.durable.is_some() && publication.message.qos == Qos::ExactlyOnce;
         let mut is_stored = false;

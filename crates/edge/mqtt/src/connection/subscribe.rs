@@ -500,6 +500,14 @@ impl Shard {
             false => (AckKind::Unsuback(reasons), EventKind::UnsubAcked),
         };
         session.acks.ready_with(request.token, kind);
+        for item in &request.items {
+            if item.reason == Some(ReasonCode::TOPIC_FILTER_INVALID) {
+                let reason = ReasonCode::TOPIC_FILTER_INVALID.0;
+                self.emit(seat, EventKind::InvalidTopicFilter, |event| {
+                    event.reason(reason)
+                });
+            }
+        }
         let count = request.items.len();
         self.emit(seat, event, |event| {
             event.detail(format!("{count} filters"))

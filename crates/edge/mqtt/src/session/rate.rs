@@ -33,7 +33,7 @@ impl Budget {
     }
 }
 
-/// The limits of one connection, as they were at CONNECT; 0 is none.
+/// The limits of one connection; 0 is none.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rate {
     publishes_per_second: u64,

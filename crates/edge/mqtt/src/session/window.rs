@@ -77,7 +77,6 @@ impl Window {
     }
 
     /// Messages that take a place of the client's Receive Maximum.
-    #[cfg(test)]
     pub(crate) fn in_flight(&self) -> u32 {
         self.in_flight
     }

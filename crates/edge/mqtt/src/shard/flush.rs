@@ -1,7 +1,9 @@
 //! The end of a turn: what gathered for sockets and for other shards goes out, one write each.
 
 use std::io;
+use std::num::NonZeroU64;
 
+use bifrust_model::EventKind;
 use bifrust_mqtt_codec::{Packet, encode_within};
 
 use super::Shard;
@@ -96,12 +98,17 @@ impl Shard {
                     .arm(until_ms, Seat { slot, generation }, Timer::Rate);
             }
             self.metrics.bytes_sent(written);
+            if written > 0 {
+                connection.stalled_ms = None;
+                connection.is_stalled = false;
+            }
             match result {
                 // More may have waited for this room.
                 Ok(()) => self.return_buffer(slot),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     connection.is_write_blocked = true;
                     connection.wake();
+                    self.watch_stall(slot);
                     break;
                 }
                 Err(error) => {
@@ -111,6 +118,62 @@ impl Shard {
             }
         }
         self.after_flush(slot);
+    }
+
+    /// Has a timer look after a socket that takes nothing.
+    fn watch_stall(&mut self, slot: u32) {
+        let now_ms = self.now_ms;
+        let Some(seat) = self.seat(slot) else {
+            return;
+        };
+        let Some(connection) = self.connection(seat) else {
+            return;
+        };
+        let since = NonZeroU64::new(now_ms).unwrap_or(NonZeroU64::MIN);
+        connection.stalled_ms.get_or_insert(since);
+        if !std::mem::replace(&mut connection.is_stall_timed, true) {
+            let due = now_ms + self.stall_after_ms();
+            self.wheel.arm(due, seat, Timer::Stall);
+        }
+    }
+
+    /// A socket has been full for a while: the subscriber is told of once, until it reads again. It
+    /// is not disconnected; its queue has bounds of its own.
+    pub(super) fn check_stall(&mut self, seat: Seat) {
+        let (now_ms, after_ms) = (self.now_ms, self.stall_after_ms());
+        let Some(connection) = self.connection(seat) else {
+            return;
+        };
+        let Some(since) = connection.stalled_ms else {
+            connection.is_stall_timed = false;
+            return;
+        };
+        if since.get() + after_ms > now_ms {
+            self.wheel.arm(since.get() + after_ms, seat, Timer::Stall);
+            return;
+        }
+        let is_told = std::mem::replace(&mut connection.is_stalled, true);
+        let pending = connection.pending();
+        let Some(session) = connection.session() else {
+            return;
+        };
+        let (unacknowledged, queued) = (session.window.in_flight(), session.queue.len());
+        // It goes on, so that the next stall is seen after this one's end.
+        self.wheel.arm(now_ms + after_ms, seat, Timer::Stall);
+        if is_told {
+            return;
+        }
+        self.metrics.stalled();
+        self.emit(seat, EventKind::SubStalled, |event| {
+            event.detail(format!(
+                "{pending} bytes wait for the socket, {unacknowledged} messages are \
+                 unacknowledged, {queued} queued"
+            ))
+        });
+    }
+
+    fn stall_after_ms(&self) -> u64 {
+        u64::try_from(self.edge.config.stall_after.as_millis()).unwrap_or(u64::MAX)
     }
 
     fn after_flush(&mut self, slot: u32) {

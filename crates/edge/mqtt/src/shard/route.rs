@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bifrust_dist::{Matched, Publication, PublishError, Receiver};
-use bifrust_model::{EventKind, Qos, Topic};
+use bifrust_model::{Event, EventKind, Qos, Topic};
 use bifrust_mqtt_codec::ReasonCode;
 
 use super::Shard;
@@ -13,6 +13,9 @@ use crate::mailbox::{Completion, Mail, Seat};
 use crate::metrics::Drop;
 use crate::session::acks::AckKind;
 use crate::subscriptions::RouteStep;
+
+/// The largest message that durable stores take; see [`Message::weight`](bifrust_model::Message).
+pub(crate) const DURABLE_MAX: usize = 16 << 20;
 
 /// Mail for one other shard above which it is posted before the turn ends.
 const OUTGOING_MAX: usize = 256;
@@ -52,11 +55,22 @@ impl Shard {
         token: Option<u64>,
         packet_id: u16,
     ) {
+        if matched.is_empty() {
+            // 5.0, 3.4.2.1: whoever publishes may want to know.
+            let reason = ReasonCode::NO_MATCHING_SUBSCRIBERS;
+            return self.publish_done(seat, token, packet_id, reason);
+        }
+        let weight = publication.message.weight();
+        if !matched.inboxes.is_empty() && weight > DURABLE_MAX && token.is_some() {
+            return self.refuse_durable(seat, token, packet_id, &publication.message);
+        }
         let publication = Arc::new(publication);
         self.route_live(seat, &publication, matched);
         if matched.inboxes.is_empty() {
-            self.publish_done(seat, token, packet_id);
-            return;
+            return self.publish_done(seat, token, packet_id, ReasonCode::SUCCESS);
+        }
+        if weight > DURABLE_MAX {
+            return self.publish_oversize(seat, &publication.message);
         }
         let bytes = publication.message.weight();
         let done: crate::mailbox::Then<Result<(), PublishError>> = match token {
@@ -156,8 +170,11 @@ impl Shard {
             _ => Qos::AtLeastOnce,
         };
         match result {
-            Ok(()) => self.publish_done(seat, Some(token), packet_id),
+            Ok(()) => self.publish_done(seat, Some(token), packet_id, ReasonCode::SUCCESS),
             Err(error) => {
+                self.emit(seat, EventKind::DeliverError, |event| {
+                    event.detail(error.to_string())
+                });
                 let is_refused = matches!(error, PublishError::Refused);
                 self.publish_undone(seat, Some(token), packet_id, qos, None, is_refused);
             }
@@ -166,13 +183,22 @@ impl Shard {
 
     /// A QoS 0 publish did or did not reach its durable receivers; nobody waits for it.
     pub(crate) fn delivered_unasked(&mut self, seat: Seat, result: Result<(), PublishError>) {
-        if result.is_err() {
+        if let Err(error) = result {
+            self.emit(seat, EventKind::DeliverError, |event| {
+                event.detail(error.to_string())
+            });
             self.publish_undone(seat, None, 0, Qos::AtMostOnce, None, true);
         }
     }
 
     /// A publish has reached all its receivers.
-    pub(crate) fn publish_done(&mut self, seat: Seat, token: Option<u64>, packet_id: u16) {
+    pub(crate) fn publish_done(
+        &mut self,
+        seat: Seat,
+        token: Option<u64>,
+        packet_id: u16,
+        reason: ReasonCode,
+    ) {
         let (Some(token), Some(session)) = (token, self.publisher(seat)) else {
             return;
         };
@@ -183,7 +209,7 @@ impl Shard {
         if is_qos2 {
             session.inbound.routed(packet_id);
         }
-        session.acks.ready(token, ReasonCode::SUCCESS);
+        session.acks.ready(token, reason);
         self.release_acks(seat);
     }
 
@@ -306,6 +332,15 @@ impl Shard {
         }
         let is_done = result.is_ok();
         let (step, waiters) = self.subscriptions.routed(at, is_done);
+        if let (RouteStep::RetryRemoval, Err(error), Some((_, filter))) =
+            (&step, result, self.subscriptions.filter(at))
+        {
+            let services = &self.edge.services;
+            services.events.emit(EventKind::UnmatchError, || {
+                let event = Event::new(EventKind::UnmatchError, services.clock.stamp());
+                event.detail(format!("{filter}: {error}"))
+            });
+        }
         self.step_route(at, step);
         for seat in waiters {
             self.filter_routed(seat, at, is_done);

@@ -21,6 +21,8 @@ pub(crate) enum Timer {
     Leave,
     /// Something that a service refused is tried again.
     Retry,
+    /// A socket that is full may have been full for too long.
+    Stall,
     /// A connection that went too fast may go on.
     Rate,
     /// The route of a filter is taken out again; `slot` is the filter.

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tungstenite::handshake::server::{Callback, ErrorResponse, Request, Response, ServerHandshake};
 use tungstenite::handshake::{HandshakeError, MidHandshake};
 use tungstenite::http::{HeaderValue, StatusCode};
-use tungstenite::protocol::{Message, WebSocketConfig};
+use tungstenite::protocol::{CloseFrame, Message, WebSocketConfig};
 use tungstenite::{Error, WebSocket};
 
 use super::{Out, Read, read_stream};
@@ -255,9 +255,14 @@ impl Ws {
         Ok(())
     }
 
-    pub(super) fn close(&mut self) {
+    /// Says why nothing more comes (RFC 6455, 7.4.1).
+    pub(super) fn close(&mut self, code: u16) {
         if let State::Open(ws) = &mut self.state {
-            let _ = ws.close(None); // the socket closes in any case
+            let frame = CloseFrame {
+                code: code.into(),
+                reason: "".into(),
+            };
+            let _ = ws.close(Some(frame)); // the socket closes in any case
         }
     }
 }

@@ -7,18 +7,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use bifrust_dist::Dist;
 use bifrust_inbox::Inbox;
 use bifrust_kv::{Clock, Node};
-use bifrust_model::{ClientInfo, Incarnation, NodeId, NodeRef, Settings, TenantName};
+use bifrust_model::{ClientInfo, EventKind, Incarnation, NodeId, NodeRef, Settings, TenantName};
 use bifrust_mqtt::{Config, Listener, ListenerKind, Mailboxes, Server, Services};
 use bifrust_mqtt_codec::{
     Ack, Connack, Connect, Packet, PacketId, Publish, PublishProperties, Qos, ReasonCode,
     Subscribe, Subscription, SubscriptionOptions, Version, decode, encode, peek,
 };
 use bifrust_plugin_api::{
-    Access, Action, Answer, Auth, AuthAnswer, AuthRequest, DefaultSettings, Events, Granted,
-    NoMeters, NoRedirect, Unlimited,
+    Access, Action, Answer, Auth, AuthAnswer, AuthRequest, Events, Granted, NoMeters, NoRedirect,
+    SettingsSource, Unlimited,
 };
 use bifrust_registry::{AlwaysHeld, Registry};
 use bifrust_retain::Retain;
@@ -74,6 +75,19 @@ impl Auth for Everybody {
     }
 }
 
+/// Settings that a test changes.
+struct Changing(Arc<ArcSwap<Settings>>);
+
+impl SettingsSource for Changing {
+    fn settings(&self, _tenant: &TenantName) -> Arc<Settings> {
+        self.0.load_full()
+    }
+
+    fn version(&self) -> u64 {
+        0
+    }
+}
+
 pub(crate) struct Broker {
     server: Option<Server>,
     node: Node,
@@ -81,6 +95,9 @@ pub(crate) struct Broker {
     /// Take its permit to hold the permission answers of clients called `slow`.
     pub(crate) gate: Arc<Semaphore>,
     asked: Arc<AtomicUsize>,
+    pub(crate) events: Events,
+    settings: Arc<ArcSwap<Settings>>,
+    registry: Registry,
     pub(crate) tcp: SocketAddr,
     pub(crate) ws: SocketAddr,
 }
@@ -109,7 +126,8 @@ impl Broker {
             incarnation: Incarnation(1),
         };
         let events = Events::new(Vec::new());
-        let source = Arc::new(DefaultSettings(Arc::new(settings)));
+        let settings = Arc::new(ArcSwap::from_pointee(settings));
+        let source = Arc::new(Changing(settings.clone()));
         let registry = Registry::open(&node, source).unwrap();
         let dist = Dist::open(&node, this, &NoMeters).unwrap();
         let retain = Retain::open(&node, &NoMeters).unwrap();
@@ -133,13 +151,13 @@ impl Broker {
             }),
             balancer: Arc::new(NoRedirect),
             quotas: Arc::new(Unlimited),
-            registry,
+            registry: registry.clone(),
             dict: dict.clone(),
             dist: dist.clone(),
             inbox: inbox.clone(),
             retain,
             clock,
-            events,
+            events: events.clone(),
             meters: Arc::new(NoMeters),
             node: this,
             lease: Arc::new(AlwaysHeld),
@@ -160,6 +178,7 @@ impl Broker {
         let config = Config {
             listeners: vec![listener(ListenerKind::Tcp), listener(ListenerKind::Ws)],
             connect_timeout: Duration::from_secs(2),
+            stall_after: Duration::from_millis(500),
             ..Config::default()
         };
         let server = bifrust_mqtt::start(config, services, mailboxes).unwrap();
@@ -170,6 +189,9 @@ impl Broker {
             inbox,
             gate,
             asked,
+            events,
+            settings,
+            registry,
             tcp,
             ws,
         }
@@ -196,6 +218,21 @@ impl Broker {
     pub(crate) fn stop(&mut self) {
         if let Some(server) = self.server.take() {
             server.stop(Duration::from_secs(5));
+        }
+    }
+
+    /// Gives all tenants these settings from now on.
+    pub(crate) fn change(&self, settings: Settings) {
+        self.settings.store(Arc::new(settings));
+        self.registry.refresh_settings();
+    }
+
+    /// Waits until this has happened at least so often.
+    pub(crate) fn await_event(&self, kind: EventKind, count: u64) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while self.events.count(kind) < count {
+            assert!(Instant::now() < deadline, "{kind} did not happen");
+            std::thread::yield_now();
         }
     }
 
@@ -294,9 +331,15 @@ impl Client {
         self.publish(topic, qos, id, payload);
         match qos {
             Qos::AtMostOnce => {}
-            Qos::AtLeastOnce => assert_eq!(self.read(), Packet::Puback(ack(id))),
+            Qos::AtLeastOnce => match self.read() {
+                Packet::Puback(ack) => assert!(ack.packet_id.get() == id && is_taken(&ack)),
+                other => panic!("{other:?} instead of PUBACK {id}"),
+            },
             Qos::ExactlyOnce => {
-                assert_eq!(self.read(), Packet::Pubrec(ack(id)));
+                match self.read() {
+                    Packet::Pubrec(ack) => assert!(ack.packet_id.get() == id && is_taken(&ack)),
+                    other => panic!("{other:?} instead of PUBREC {id}"),
+                }
                 self.send(&Packet::Pubrel(ack(id)));
                 assert_eq!(self.read(), Packet::Pubcomp(ack(id)));
             }
@@ -375,6 +418,15 @@ pub(crate) fn packet_id(id: u16) -> PacketId {
 
 pub(crate) fn ack(id: u16) -> Ack {
     Ack::success(packet_id(id))
+}
+
+fn is_taken(ack: &Ack) -> bool {
+    !ack.reason.is_error()
+}
+
+/// An acknowledgement that tells that nobody was there.
+pub(crate) fn unmatched(id: u16) -> Ack {
+    Ack::with_reason(packet_id(id), ReasonCode::NO_MATCHING_SUBSCRIBERS)
 }
 
 pub(crate) fn publish(topic: &str, qos: Qos, id: u16, payload: &str) -> Publish {

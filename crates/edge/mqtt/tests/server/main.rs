@@ -4,6 +4,7 @@
 
 mod harness;
 mod leaving;
+mod limits;
 mod persistent;
 mod protocol;
 mod retained;

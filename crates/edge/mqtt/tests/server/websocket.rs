@@ -3,6 +3,7 @@ use std::net::TcpStream;
 use bifrust_mqtt_codec::{Connect, Packet, Qos, Version, encode};
 use bytes::BytesMut;
 use tungstenite::client::IntoClientRequest;
+use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::{Message, WebSocket};
 
 use crate::harness::{Broker, publish};
@@ -82,4 +83,33 @@ fn other_paths_protocols_and_text_are_refused() {
     let mut ws = open(&broker, "/mqtt", Some("mqtt")).unwrap();
     ws.send(Message::Text("hello".into())).unwrap();
     assert!(matches!(ws.read(), Ok(Message::Close(_)) | Err(_)));
+}
+
+#[test]
+fn the_end_says_why() {
+    let mut broker = Broker::start();
+    let connect = Packet::Connect(Box::new(Connect::new(Version::V311, "w")));
+    let forbidden = Packet::Publish(publish("forbidden", Qos::AtMostOnce, 0, ""));
+    let goodbye = [0xE0, 0];
+    for (more, code) in [
+        (bytes(std::slice::from_ref(&connect)), CloseCode::Protocol),
+        (bytes(&[forbidden]), CloseCode::Policy),
+        (BytesMut::from(&goodbye[..]), CloseCode::Normal),
+        (BytesMut::new(), CloseCode::Away),
+    ] {
+        let mut ws = open(&broker, "/mqtt", Some("mqtt")).unwrap();
+        let mut all = bytes(std::slice::from_ref(&connect));
+        all.extend_from_slice(&more);
+        ws.send(Message::Binary(all.freeze())).unwrap();
+        if code == CloseCode::Away {
+            assert!(matches!(ws.read(), Ok(Message::Binary(_))));
+            broker.stop();
+        }
+        let said = loop {
+            if let Message::Close(frame) = ws.read().unwrap() {
+                break frame.unwrap().code;
+            }
+        };
+        assert_eq!(said, code);
+    }
 }

@@ -10,6 +10,7 @@ use bifrust_plugin_api::{AuthError, Resource};
 
 use super::{Refusal, Refused, model_qos};
 use crate::services::Services;
+use crate::shard::DURABLE_MAX;
 
 /// What the packet itself says, whoever sent it.
 pub(super) fn packet(connect: &Connect) -> Result<(), Refused> {
@@ -102,7 +103,8 @@ pub(super) fn settings(
 
 fn will_settings(will: &Will, settings: &Settings) -> Result<(), Refused> {
     let bytes = will.topic.len() + will.payload.len() + will.forward.len();
-    if bytes > settings.max_last_will_bytes as usize {
+    // A will is a row, whatever the packet may weigh.
+    if bytes > DURABLE_MAX.min(settings.max_last_will_bytes as usize) {
         return Err(throttled(
             ReasonCode::PACKET_TOO_LARGE,
             "the will is too large",

@@ -15,7 +15,7 @@ use super::{PIPELINE_MAX, Refusal};
 use crate::connection::Pause;
 use crate::mailbox::{Completion, Seat};
 use crate::session::inbound::{Stage, Waiting};
-use crate::shard::Shard;
+use crate::shard::{DURABLE_MAX, Shard};
 
 impl Shard {
     /// Asks for what this publish needs before its turn.
@@ -75,6 +75,9 @@ impl Shard {
     pub(super) fn store_unasked(&mut self, seat: Seat, publication: &Publication) {
         let edge = self.edge.clone();
         let message = &publication.message;
+        if message.weight() > DURABLE_MAX {
+            return self.publish_oversize(seat, message);
+        }
         let topic = message.topic.clone();
         let is_cleared = message.payload.is_empty();
         let tenant = publication.tenant.number;
@@ -169,7 +172,7 @@ impl Shard {
                 let token = waiting.token.take();
                 waiting.is_dropped = true;
                 waiting.stage = Stage::Ready;
-                self.publish_done(seat, token, packet_id);
+                self.publish_done(seat, token, packet_id, ReasonCode::SUCCESS);
                 self.advance(seat);
             }
             Err(error) => self.publish_failed(seat, number, is_refusal(&error)),
