@@ -174,6 +174,7 @@ fn storage_config(config: &Config) -> bifrust_storage::Config {
     storage.engine.cache_bytes = config.storage.cache_bytes;
     storage.engine.memtable_bytes = config.storage.memtable_bytes;
     storage.engine.journal_bytes_max = config.storage.journal_bytes;
+    storage.engine.scanned = [bifrust_dist::keyspaces(), bifrust_retain::keyspaces()].concat();
     if let Some(bytes) = config.storage.free_bytes_min {
         storage.free_space_floor = FreeSpaceFloor::Bytes(bytes);
     }

@@ -59,22 +59,46 @@ impl<T> Lanes<T> {
     }
 
     pub(crate) fn push(&mut self, lane: TenantNumber, bytes: usize, value: T) {
+        self.lane(lane).items.push_back(Item { bytes, value });
+        self.len += 1;
+    }
+
+    /// Puts something back that was first.
+    pub(crate) fn push_front(&mut self, lane: TenantNumber, bytes: usize, value: T) {
+        self.lane(lane).items.push_front(Item { bytes, value });
+        self.len += 1;
+    }
+
+    fn lane(&mut self, number: TenantNumber) -> &mut Lane<T> {
         let (turns, spare) = (&mut self.turns, &mut self.spare);
-        let lane = self.lanes.entry(lane).or_insert_with(|| {
-            turns.push_back(lane);
+        self.lanes.entry(number).or_insert_with(|| {
+            turns.push_back(number);
             Lane {
                 items: spare.pop().unwrap_or_default(),
                 deficit: 0,
             }
-        });
-        lane.items.push_back(Item { bytes, value });
-        self.len += 1;
+        })
     }
 
     /// The next in turn.
     pub(crate) fn pop(&mut self) -> Option<T> {
+        self.pop_if(|_| true)
+    }
+
+    /// The next in turn of the lanes that may.
+    pub(crate) fn pop_if(&mut self, may: impl Fn(TenantNumber) -> bool) -> Option<T> {
+        let mut passed_over = 0;
         loop {
             let number = *self.turns.front()?;
+            if !may(number) {
+                passed_over += 1;
+                if passed_over == self.turns.len() {
+                    return None;
+                }
+                self.next_turn();
+                continue;
+            }
+            passed_over = 0;
             let is_alone = self.turns.len() == 1;
             let lane = self.lanes.get_mut(&number)?;
             let bytes = lane.items.front()?.bytes;
@@ -94,9 +118,13 @@ impl<T> Lanes<T> {
                 }
                 return Some(item.value);
             }
-            self.has_begun = false;
-            self.turns.rotate_left(1);
+            self.next_turn();
         }
+    }
+
+    fn next_turn(&mut self) {
+        self.has_begun = false;
+        self.turns.rotate_left(1);
     }
 
     /// Forgets the front lane, which is empty, with what it had left.

@@ -1,8 +1,13 @@
 //! Reader threads: run queries from a bounded queue, tenants taking turns.
+//!
+//! A turn is worth a time, not a number of queries: a tenant whose queries are slow gets fewer of them. And
+//! since a query that runs cannot be put aside, one thread is always left to tenants whose queries are quick.
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use bifrust_model::TenantNumber;
 use bifrust_storage::{Read, Store};
@@ -11,11 +16,18 @@ use crate::lane::{Lanes, Room, Usage};
 use crate::worker::join;
 use crate::{Config, Coprocessor, QueryError, Then};
 
+mod pace;
+
+#[cfg(test)]
+mod tests;
+
+use pace::Pace;
+
 /// Queries that one thread takes at once, to read from one snapshot.
 const TAKEN_MAX: usize = 16;
 
-/// What a query counts for in turns, so that a tenant's turn is a handful of them.
-const QUERY_BYTES: usize = 4 * 1024;
+/// How long a thread goes on with what it took at once. The rest goes back into the queue.
+const TAKEN_TIME: Duration = Duration::from_millis(1);
 
 /// A query with its callback.
 pub(crate) trait Job: Send {
@@ -51,13 +63,30 @@ pub(crate) struct Queries {
     state: Mutex<State>,
     work: Condvar,
     readers: usize,
+    /// Threads that may run slow queries at a time.
+    slow_max: usize,
 }
 
+type Queued = (TenantNumber, Box<dyn Job>);
+
 struct State {
-    lanes: Lanes<(TenantNumber, Box<dyn Job>)>,
+    lanes: Lanes<Queued>,
+    /// Counts what waits and what runs.
     room: Room,
+    pace: Pace,
+    /// Threads that run a slow query.
+    slow: usize,
     sleeping: usize,
     is_closed: bool,
+}
+
+/// What a thread has at hand.
+#[derive(Default)]
+struct Hand {
+    jobs: VecDeque<Queued>,
+    /// How long those took that it ran.
+    ran: Vec<(TenantNumber, Duration)>,
+    is_slow: bool,
 }
 
 impl Queries {
@@ -66,15 +95,19 @@ impl Queries {
             items: config.queries_max,
             bytes: usize::MAX,
         };
+        let readers = config.readers.get();
         Self {
             state: Mutex::new(State {
                 lanes: Lanes::new(),
                 room: Room::new(limit),
+                pace: Pace::default(),
+                slow: 0,
                 sleeping: 0,
                 is_closed: false,
             }),
             work: Condvar::new(),
-            readers: config.readers.get(),
+            readers,
+            slow_max: (readers - 1).max(1),
         }
     }
 
@@ -92,7 +125,8 @@ impl Queries {
             drop(state);
             return job.refuse(error);
         }
-        state.lanes.push(lane, QUERY_BYTES, (lane, job));
+        let bytes = state.pace.bytes(lane);
+        state.lanes.push(lane, bytes, (lane, job));
         let wakes = state.sleeping > 0;
         drop(state);
         if wakes {
@@ -100,10 +134,22 @@ impl Queries {
         }
     }
 
-    /// Takes this thread's share of what waits; sleeps if there is nothing. False after the last.
-    fn take(&self, into: &mut Vec<Box<dyn Job>>) -> bool {
+    /// Takes this thread's share of what waits, for what it ran and did not run before; sleeps if there is
+    /// nothing. False after the last.
+    fn take(&self, hand: &mut Hand) -> bool {
         let mut state = self.lock();
-        while state.lanes.is_empty() {
+        state.put_back(hand);
+        loop {
+            self.deal(&mut state, hand);
+            if !hand.jobs.is_empty() {
+                // What this thread had to leave may be for another one now.
+                let wakes = state.sleeping > 0 && !state.lanes.is_empty();
+                drop(state);
+                if wakes {
+                    self.work.notify_one();
+                }
+                return true;
+            }
             if state.is_closed {
                 return false;
             }
@@ -114,15 +160,31 @@ impl Queries {
                 .unwrap_or_else(PoisonError::into_inner);
             state.sleeping -= 1;
         }
+    }
+
+    /// Moves some quick queries to an empty hand, at most one slow one behind them.
+    fn deal(&self, state: &mut State, hand: &mut Hand) {
         let share = state.lanes.len().div_ceil(self.readers).min(TAKEN_MAX);
-        for _ in 0..share {
-            let Some((lane, job)) = state.lanes.pop() else {
+        while hand.jobs.len() < share {
+            let State {
+                lanes,
+                pace,
+                slow,
+                is_closed,
+                ..
+            } = state;
+            let takes_slow = *slow < self.slow_max || *is_closed;
+            let may = |lane| takes_slow || !pace.is_slow(lane);
+            let Some((lane, job)) = lanes.pop_if(may) else {
                 break;
             };
-            state.room.give(lane, Usage { items: 1, bytes: 0 });
-            into.push(job);
+            hand.jobs.push_back((lane, job));
+            if pace.is_slow(lane) {
+                hand.is_slow = true;
+                *slow += 1;
+                break;
+            }
         }
-        true
     }
 
     fn close(&self) {
@@ -132,6 +194,23 @@ impl Queries {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Settles what a thread ran, and queues again what it did not come to.
+    fn put_back(&mut self, hand: &mut Hand) {
+        if std::mem::take(&mut hand.is_slow) {
+            self.slow -= 1;
+        }
+        for (lane, took) in hand.ran.drain(..) {
+            self.room.give(lane, Usage { items: 1, bytes: 0 });
+            self.pace.ran(lane, took);
+        }
+        while let Some((lane, job)) = hand.jobs.pop_back() {
+            let bytes = self.pace.bytes(lane);
+            self.lanes.push_front(lane, bytes, (lane, job));
+        }
     }
 }
 
@@ -169,14 +248,22 @@ impl Readers {
 }
 
 fn run(queries: &Queries, store: &Store) {
-    let mut jobs = Vec::new();
-    while queries.take(&mut jobs) {
+    let mut hand = Hand::default();
+    while queries.take(&mut hand) {
         // Taken after the jobs: each sees all that was visible when it was submitted.
         let snapshot = store.snapshot();
-        for job in jobs.drain(..) {
+        let begun = Instant::now();
+        let mut before = begun;
+        while let Some((lane, job)) = hand.jobs.pop_front() {
             // A callback that panics is its owner's fault and costs the others nothing.
             if catch_unwind(AssertUnwindSafe(|| job.run(&*snapshot))).is_err() {
                 tracing::error!("the callback of a query panicked");
+            }
+            let now = Instant::now();
+            hand.ran.push((lane, now - before));
+            before = now;
+            if now - begun > TAKEN_TIME {
+                break;
             }
         }
     }

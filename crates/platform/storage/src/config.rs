@@ -2,6 +2,8 @@
 
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
+use crate::Keyspace;
+
 const MIB: u64 = 1024 * 1024;
 /// Memtables under flush and the tables of one compaction.
 const ENGINE_ROOM: u64 = 128 * MIB;
@@ -53,6 +55,9 @@ pub struct FjallConfig {
     pub journal_bytes_max: u64,
     /// Threads that flush and compact; at least 2, so that a flush never waits for a compaction.
     pub background_threads: usize,
+    /// Keyspaces of small rows that come and go and are scanned: removed and replaced rows, which a scan would
+    /// step over one by one, are cleared away there soon.
+    pub scanned: Vec<Keyspace>,
     /// Whether syncs reach the disk.
     pub sync: SyncMode,
 }
@@ -64,6 +69,7 @@ impl Default for FjallConfig {
             memtable_bytes: 32 * MIB,
             journal_bytes_max: 128 * MIB,
             background_threads: 2,
+            scanned: Vec::new(),
             sync: SyncMode::Fsync,
         }
     }

@@ -7,7 +7,11 @@ use std::{
     ops::Bound,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -26,8 +30,10 @@ use crate::{
 mod journal;
 mod reclaim;
 mod tail;
+mod tidy;
 
 use journal::JournalSync;
+use tidy::Removed;
 
 /// Opens, or creates, an engine in the folder `path`.
 ///
@@ -73,26 +79,53 @@ struct Disk {
     journal: JournalSync,
     sync: SyncMode,
     leftovers: reclaim::Leftovers,
+    journal_bytes_max: u64,
+    /// When journals were last helped to go.
+    journals_freed: Mutex<Option<Instant>>,
+    /// Whether removed rows became many since someone asked.
+    is_untidy: AtomicBool,
 }
 
-/// The opened keyspaces by name; a dozen, so a walk over them beats a hash.
-struct Tables(Vec<(Keyspace, fjall::Keyspace)>);
+/// The opened keyspaces; a dozen, so a walk over them beats a hash.
+struct Tables(Vec<Table>);
+
+/// An opened keyspace.
+struct Table {
+    keyspace: Keyspace,
+    rows: fjall::Keyspace,
+    /// Where removed rows are in the way of scans.
+    removed: Option<Removed>,
+}
 
 impl Tables {
-    fn find(&self, ks: Keyspace) -> Result<&fjall::Keyspace, StorageError> {
-        let is_same = |known: &Keyspace| std::ptr::eq(known.0, ks.0);
+    fn find(&self, ks: Keyspace) -> Result<&Table, StorageError> {
+        let is_same = |table: &&Table| std::ptr::eq(table.keyspace.0, ks.0);
         self.0
             .iter()
-            .find(|(known, _)| is_same(known))
-            .or_else(|| self.0.iter().find(|(known, _)| *known == ks))
-            .map(|(_, table)| table)
+            .find(is_same)
+            .or_else(|| self.0.iter().find(|table| table.keyspace == ks))
             .ok_or(StorageError::UnknownKeyspace(ks.0))
+    }
+
+    fn rows(&self, ks: Keyspace) -> Result<&fjall::Keyspace, StorageError> {
+        self.find(ks).map(|table| &table.rows)
+    }
+
+    fn removed(&self, ks: Keyspace) -> u64 {
+        let removed = self.find(ks).ok().and_then(|table| table.removed.as_ref());
+        removed.map_or(0, Removed::count)
+    }
+
+    fn counted(&self) -> impl Iterator<Item = (&Table, &Removed)> {
+        self.0
+            .iter()
+            .filter_map(|table| Some((table, table.removed.as_ref()?)))
     }
 }
 
 impl Disk {
     fn open(path: &Path, keyspaces: &[Keyspace], config: &FjallConfig) -> Result<Self, OpenError> {
-        let (db, tables) = match open_database(path, keyspaces, config) {
+        let (db, opened) = match open_database(path, keyspaces, config) {
             Err(fjall::Error::JournalRecovery(_)) if cut_tail(path)? => {
                 open_database(path, keyspaces, config)
             }
@@ -102,14 +135,39 @@ impl Disk {
         // The engine makes a folder for each keyspace and syncs what is in it, but not its name.
         let names = path.join("keyspaces");
         sync_folder(&names).map_err(|error| OpenError::from_io(names, error))?;
+        let tables = opened.into_iter().map(|(keyspace, rows)| {
+            let is_counted = config.scanned.contains(&keyspace);
+            let removed = is_counted.then(|| Removed::found(&rows));
+            Table {
+                keyspace,
+                rows,
+                removed,
+            }
+        });
         Ok(Self {
-            tables: Arc::new(Tables(tables)),
+            tables: Arc::new(Tables(tables.collect())),
             db,
             path: path.to_owned(),
             journal: JournalSync::new(path.to_owned()),
             sync: config.sync,
             leftovers: reclaim::Leftovers::default(),
+            journal_bytes_max: config.journal_bytes_max,
+            journals_freed: Mutex::default(),
+            is_untidy: AtomicBool::new(false),
         })
+    }
+
+    fn journals_freed_at(&self, now: Instant) {
+        *self.freed() = Some(now);
+    }
+
+    fn were_journals_freed_after(&self, now: Instant, gap: Duration) -> bool {
+        self.freed().is_some_and(|before| now < before + gap)
+    }
+
+    fn freed(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        let freed = self.journals_freed.lock();
+        freed.unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -203,7 +261,7 @@ fn engine_error(error: fjall::Error) -> StorageError {
 
 impl Read for Disk {
     fn get(&self, ks: Keyspace, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
-        let table = self.tables.find(ks)?;
+        let table = self.tables.rows(ks)?;
         if !is_possible_key(key) {
             return Ok(None);
         }
@@ -217,7 +275,7 @@ impl Read for Disk {
         end: Bound<&[u8]>,
         direction: Direction,
     ) -> Rows<'a> {
-        let table = match self.tables.find(ks) {
+        let table = match self.tables.rows(ks) {
             Ok(table) => table,
             Err(error) => return Box::new(std::iter::once(Err(error))),
         };
@@ -231,6 +289,10 @@ impl Read for Disk {
             ),
             None => Box::new(std::iter::empty()),
         }
+    }
+
+    fn removed(&self, ks: Keyspace) -> u64 {
+        self.tables.removed(ks)
     }
 }
 
@@ -253,10 +315,21 @@ impl Engine for Disk {
         }
         let mut changes = fjall::OwnedWriteBatch::with_capacity(self.db.clone(), batch.len());
         for op in batch.into_ops() {
-            let table = self.tables.find(op.keyspace())?;
-            match op {
-                Op::Put { key, value, .. } => changes.insert(table, key, value),
-                Op::Delete { key, .. } => changes.remove(table, key),
+            let Table { rows, removed, .. } = self.tables.find(op.keyspace())?;
+            let removed = removed.as_ref();
+            let became_untidy = match op {
+                Op::Put { key, value, .. } => {
+                    let is_many = removed.is_some_and(|removed| removed.add_put(rows, &key));
+                    changes.insert(rows, key, value);
+                    is_many
+                }
+                Op::Delete { key, .. } => {
+                    changes.remove(rows, key);
+                    removed.is_some_and(Removed::add)
+                }
+            };
+            if became_untidy {
+                self.is_untidy.store(true, Ordering::Relaxed);
             }
         }
         changes.commit().map_err(engine_error)
@@ -293,6 +366,18 @@ impl Engine for Disk {
         reclaim::reclaim(self, room)
     }
 
+    fn became_untidy(&self) -> bool {
+        self.is_untidy.load(Ordering::Relaxed) && self.is_untidy.swap(false, Ordering::Relaxed)
+    }
+
+    fn needs_tidying(&self, now: Instant) -> bool {
+        tidy::is_due(self, now)
+    }
+
+    fn tidy(&self, room: u64, now: Instant) -> Result<(), StorageError> {
+        tidy::tidy(self, room, now)
+    }
+
     fn disk_bytes(&self) -> u64 {
         self.db.disk_space().unwrap_or_default()
     }
@@ -305,7 +390,7 @@ struct DiskSnapshot {
 
 impl Read for DiskSnapshot {
     fn get(&self, ks: Keyspace, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
-        let table = self.tables.find(ks)?;
+        let table = self.tables.rows(ks)?;
         if !is_possible_key(key) {
             return Ok(None);
         }
@@ -323,7 +408,7 @@ impl Read for DiskSnapshot {
         end: Bound<&[u8]>,
         direction: Direction,
     ) -> Rows<'a> {
-        let table = match self.tables.find(ks) {
+        let table = match self.tables.rows(ks) {
             Ok(table) => table,
             Err(error) => return Box::new(std::iter::once(Err(error))),
         };
@@ -335,5 +420,9 @@ impl Read for DiskSnapshot {
             ),
             None => Box::new(std::iter::empty()),
         }
+    }
+
+    fn removed(&self, ks: Keyspace) -> u64 {
+        self.tables.removed(ks)
     }
 }

@@ -1,13 +1,13 @@
 //! The narrow face that both engines show.
 
-use std::ops::Bound;
+use std::{ops::Bound, time::Instant};
 
 use bytes::Bytes;
 
 use crate::{Keyspace, Op, StorageError, WriteBatch};
 
-/// Longest key in bytes.
-pub const KEY_BYTES_MAX: usize = 65_535;
+/// Longest key in bytes. The engine on disk takes one more, which it needs for itself.
+pub const KEY_BYTES_MAX: usize = 65_534;
 
 /// Largest value in bytes; twice the largest MQTT packet.
 pub const VALUE_BYTES_MAX: usize = 512 * 1024 * 1024;
@@ -44,6 +44,12 @@ pub trait Read: Send + Sync {
         direction: Direction,
     ) -> Rows<'a>;
 
+    /// How many removed and replaced rows a scan of the keyspace may have to step over, roughly; 0 where they
+    /// are not counted.
+    fn removed(&self, _ks: Keyspace) -> u64 {
+        0
+    }
+
     /// The first row at or after `key` that is before `end`: the step of a skip-scan.
     fn seek(
         &self,
@@ -77,6 +83,22 @@ pub trait Engine: Read {
     /// the disk for a time. It may take long, but holds up neither writes nor syncs; there may be more to
     /// give back by the next call. Nothing to do for an engine in memory.
     fn reclaim(&self, _room: u64) -> Result<(), StorageError> {
+        Ok(())
+    }
+
+    /// Whether removed rows became many since this was last asked.
+    fn became_untidy(&self) -> bool {
+        false
+    }
+
+    /// Whether `tidy` would find something to do at `now`.
+    fn needs_tidying(&self, _now: Instant) -> bool {
+        false
+    }
+
+    /// Clears away removed rows where they are in the way of scans, using at most `room` bytes of the disk
+    /// for a time. It may take seconds, but holds up neither writes nor syncs.
+    fn tidy(&self, _room: u64, _now: Instant) -> Result<(), StorageError> {
         Ok(())
     }
 

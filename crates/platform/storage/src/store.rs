@@ -63,6 +63,8 @@ struct Shared {
     unsynced: AtomicUsize,
     unsynced_max: usize,
     admits: AtomicBool,
+    /// Removed rows became many since the writer last looked after the engine.
+    is_untidy: AtomicBool,
     failed: AtomicBool,
     /// Set under the queue's lock.
     closed: AtomicBool,
@@ -261,6 +263,7 @@ impl Shared {
             unsynced: AtomicUsize::new(0),
             unsynced_max,
             admits: AtomicBool::new(true),
+            is_untidy: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             on_fatal,
@@ -332,8 +335,13 @@ impl Shared {
         // The writer may have made its last turn since: no one would call `done`.
         self.check_open()?;
         queue.bytes += bytes;
+        let became_untidy = self.engine.became_untidy();
+        if became_untidy {
+            self.is_untidy.store(true, Ordering::Relaxed);
+        }
         match done {
             Some(done) => queue.done.push(done),
+            None if became_untidy => {}
             None if queue.bytes >= self.unsynced_max / 2 => queue.wants_sync = true,
             None => return Ok(()),
         }

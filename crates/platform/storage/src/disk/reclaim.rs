@@ -15,7 +15,7 @@ use std::{
 
 use fjall::AbstractTree as _;
 
-use super::{Disk, engine_error, journal::active_journal};
+use super::{Disk, Table, engine_error, journal::active_journal};
 use crate::StorageError;
 
 /// Bytes in the active journal above which the engine moves on to the next one when it flushes.
@@ -60,7 +60,7 @@ pub(super) fn reclaim(disk: &Disk, room: u64) -> Result<(), StorageError> {
         .tables
         .0
         .iter()
-        .any(|(_, table)| table.sealed_memtable_count() > 0);
+        .any(|table| table.rows.sealed_memtable_count() > 0);
     if flushed || is_flushing {
         return Ok(());
     }
@@ -69,16 +69,16 @@ pub(super) fn reclaim(disk: &Disk, room: u64) -> Result<(), StorageError> {
 }
 
 /// Lets go of the tables that only reads of the past could need; the engine does so when a memtable turns.
-fn release(disk: &Disk) -> Result<(), StorageError> {
+pub(super) fn release(disk: &Disk) -> Result<(), StorageError> {
     // Reads that open from here on see at least this; there are no others.
     let visible = disk.db.visible_seqno();
     if has_reads(disk) {
         return Ok(());
     }
-    for (_, table) in &disk.tables.0 {
-        let mut versions = table.tree.get_version_history_lock();
+    for table in &disk.tables.0 {
+        let mut versions = table.rows.tree.get_version_history_lock();
         versions
-            .maintenance(table.path(), visible)
+            .maintenance(table.rows.path(), visible)
             .map_err(|error| engine_error(error.into()))?;
     }
     Ok(())
@@ -92,8 +92,8 @@ type Settled = Vec<Option<fjall::SeqNo>>;
 /// It looks only when a memtable turns or when so many snapshots were closed, and a memtable that is full
 /// of deleted rows can only turn once their versions are known to be dead.
 fn settle(disk: &Disk) -> Option<Settled> {
-    let highest = |table: &fjall::Keyspace| table.tree.get_highest_memtable_seqno();
-    let settled = disk.tables.0.iter().map(|(_, table)| highest(table));
+    let highest = |table: &Table| table.rows.tree.get_highest_memtable_seqno();
+    let settled = disk.tables.0.iter().map(highest);
     let settled = settled.collect();
     // What opens later than this sees all of the above.
     let is_read = has_reads(disk);
@@ -112,7 +112,7 @@ fn flush(disk: &Disk, room: u64, settled: &Option<Settled>) -> Result<bool, Stor
         .0
         .iter()
         .enumerate()
-        .map(|(at, (_, table))| (table.tree.active_memtable().size(), at, table))
+        .map(|(at, table)| (table.rows.tree.active_memtable().size(), at, &table.rows))
         .filter(|(size, _, table)| *size > 0 && table.sealed_memtable_count() == 0)
         .collect();
     memtables.sort_by_key(|(size, ..)| *size);
@@ -180,7 +180,8 @@ fn compact(disk: &Disk, room: u64, is_settled: bool) -> Result<(), StorageError>
         .lock()
         .unwrap_or_else(PoisonError::into_inner);
     leftovers.resize(disk.tables.0.len(), 0);
-    for ((keyspace, table), leftover) in disk.tables.0.iter().zip(leftovers.iter_mut()) {
+    for (Table { keyspace, rows, .. }, leftover) in disk.tables.0.iter().zip(leftovers.iter_mut()) {
+        let table = rows;
         let before = table.disk_space();
         let tombstones = table.tree.tombstone_count();
         if before < WORTH_BYTES

@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::{Done, FreeSpaceFloor, Shared, SpaceProbe};
+use crate::{Engine, StorageError};
 
 /// How often the free space is looked at while rows are written or room is awaited.
 const LOOK_AFTER_BUSY: Duration = Duration::from_millis(200);
@@ -39,8 +40,8 @@ pub(super) struct Writer {
     synced_at: Option<Instant>,
     floor: Option<FloorWatch>,
     looked_at: Option<Instant>,
-    /// The thread that last asked the engine to give room back; at most one runs.
-    reclaim: Option<JoinHandle<()>>,
+    /// The thread that last had the engine give room back or tidy up; at most one runs.
+    chore: Option<JoinHandle<()>>,
     reclaimed_at: Option<Instant>,
     /// The emptied list of the last turn, kept for its room.
     spare: Vec<Done>,
@@ -62,7 +63,7 @@ impl Writer {
             synced_at: None,
             floor,
             looked_at: None,
-            reclaim: None,
+            chore: None,
             reclaimed_at: None,
             spare: Vec::new(),
         }
@@ -72,8 +73,8 @@ impl Writer {
         let _guard = PanicGuard(self.shared.clone());
         while self.turn() {}
         // Whoever waits for this thread may open the folder again.
-        if let Some(reclaim) = self.reclaim.take() {
-            let _ = reclaim.join(); // Its panic is no one's: the room is just not given back.
+        if let Some(chore) = self.chore.take() {
+            let _ = chore.join(); // Its panic is no one's: the chore is just not done.
         }
     }
 
@@ -107,7 +108,7 @@ impl Writer {
         let is_closed = || self.shared.closed.load(Ordering::Acquire);
         if queue.done.is_empty() && !queue.wants_sync && !is_closed() {
             let admits = self.shared.admits.load(Ordering::Relaxed);
-            let limit = if admits {
+            let limit = if admits && !self.shared.is_untidy.load(Ordering::Relaxed) {
                 LOOK_AFTER_IDLE
             } else {
                 LOOK_AFTER_BUSY
@@ -164,36 +165,49 @@ impl Writer {
         }
         // A file system that does not say how full it is does not stop us; a full one will.
         let Ok(space) = (watch.probe)() else { return };
-        let admits = space.free >= watch.floor.bytes(space.total);
+        let floor = watch.floor.bytes(space.total);
+        let admits = space.free >= floor;
         if self.shared.admits.swap(admits, Ordering::Relaxed) != admits {
             report(admits, space.free);
         }
+        self.shared.is_untidy.store(false, Ordering::Relaxed);
         if !admits {
             self.reclaim(now, space.free / RECLAIM_SHARE);
+        } else if !self.has_chore() && self.shared.engine.needs_tidying(now) {
+            let room = space.free - floor;
+            self.start_chore("storage-tidy", move |engine| engine.tidy(room, now));
         }
     }
 
     /// Has the engine give room back on a thread of its own, so that syncs go on. Deleting alone frees
     /// nothing soon, and below the floor there are no writes that would make the engine tidy up.
     fn reclaim(&mut self, now: Instant, room: u64) {
-        let is_running = self
-            .reclaim
-            .as_ref()
-            .is_some_and(|last| !last.is_finished());
         let is_early = self
             .reclaimed_at
             .is_some_and(|before| now < before + RECLAIM_GAP);
-        if is_running || is_early {
+        if self.has_chore() || is_early {
             return;
         }
         self.reclaimed_at = Some(now);
+        self.start_chore("storage-reclaim", move |engine| engine.reclaim(room));
+    }
+
+    fn has_chore(&self) -> bool {
+        self.chore.as_ref().is_some_and(|last| !last.is_finished())
+    }
+
+    fn start_chore(
+        &mut self,
+        name: &'static str,
+        chore: impl FnOnce(&dyn Engine) -> Result<(), StorageError> + Send + 'static,
+    ) {
         let shared = self.shared.clone();
         // Without a thread now there may be one later.
-        self.reclaim = thread::Builder::new()
-            .name("storage-reclaim".to_owned())
+        self.chore = thread::Builder::new()
+            .name(name.to_owned())
             .spawn(move || {
-                if let Err(error) = shared.engine.reclaim(room) {
-                    tracing::warn!(%error, "room on the disk could not be given back");
+                if let Err(error) = chore(&*shared.engine) {
+                    tracing::warn!(%error, chore = name, "the engine could not be looked after");
                 }
             })
             .ok();

@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
 
 use bifrust_kv::testing::Bed;
 use bifrust_model::{ClientId, NodeRef, Qos, TopicFilter};
@@ -296,16 +297,53 @@ proptest! {
             let found = clients(&bed, topic);
             prop_assert_eq!(found.len(), expected.len(), "{}", topic);
             prop_assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), expected, "{}", topic);
+            // Whether it looks far or not.
+            let untidy = Watched::new(bed.read(), u64::MAX);
+            let (mut near, gaps) = matching::targets(&untidy, TENANT, topic).unwrap();
+            let mut far = matched(&bed, TENANT, topic);
+            near.inboxes.sort_by(|a, b| a.client.cmp(&b.client));
+            far.inboxes.sort_by(|a, b| a.client.cmp(&b.client));
+            prop_assert_eq!(near, far, "{}", topic);
+            prop_assert!(gaps.is_empty());
         }
     }
 }
 
-/// Counts reads.
-struct Counting<'a>(&'a dyn Read, std::sync::atomic::AtomicUsize);
+/// Notes where reads look, and says that so many rows were removed.
+struct Watched<'a> {
+    rows: &'a dyn Read,
+    removed: u64,
+    looks: Mutex<Vec<(Bound<Bytes>, Bound<Bytes>)>>,
+}
 
-impl Read for Counting<'_> {
+impl<'a> Watched<'a> {
+    fn new(rows: &'a dyn Read, removed: u64) -> Self {
+        let looks = Mutex::default();
+        Self {
+            rows,
+            removed,
+            looks,
+        }
+    }
+
+    /// How many looks had to step over the row if it were a removed one.
+    fn looks_over(&self, key: &[u8]) -> usize {
+        let looks = self.looks.lock().unwrap();
+        let spans = looks.iter().filter(|look| {
+            let (start, end) = look;
+            let bounds = (
+                start.as_ref().map(|key| &key[..]),
+                end.as_ref().map(|key| &key[..]),
+            );
+            std::ops::RangeBounds::<[u8]>::contains(&bounds, key)
+        });
+        spans.count()
+    }
+}
+
+impl Read for Watched<'_> {
     fn get(&self, ks: Keyspace, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
-        self.0.get(ks, key)
+        self.rows.get(ks, key)
     }
 
     fn range<'a>(
@@ -315,8 +353,16 @@ impl Read for Counting<'_> {
         end: Bound<&[u8]>,
         direction: Direction,
     ) -> bifrust_storage::Rows<'a> {
-        self.1.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        self.0.range(ks, start, end, direction)
+        let look = (
+            start.map(Bytes::copy_from_slice),
+            end.map(Bytes::copy_from_slice),
+        );
+        self.looks.lock().unwrap().push(look);
+        self.rows.range(ks, start, end, direction)
+    }
+
+    fn removed(&self, _ks: Keyspace) -> u64 {
+        self.removed
     }
 }
 
@@ -326,10 +372,29 @@ fn the_cost_does_not_grow_with_filters_that_do_not_match() {
     for number in 0..2000 {
         bed.apply(set(&format!("site/{number}/+/temp"), node(1, 1), 0, 1));
     }
-    let counting = Counting(bed.read(), 0.into());
-    let (targets, gaps) = matching::targets(&counting, TENANT, "site/77/x/temp").unwrap();
+    let watched = Watched::new(bed.read(), 0);
+    let (targets, gaps) = matching::targets(&watched, TENANT, "site/77/x/temp").unwrap();
     assert!(gaps.is_empty());
     assert_eq!(targets.live.len(), 1);
-    let reads = counting.1.into_inner();
+    let reads = watched.looks.into_inner().unwrap().len();
     assert!(reads <= 4, "{reads} reads");
+}
+
+#[test]
+fn rows_removed_elsewhere_are_not_stepped_over() {
+    let mut bed = Bed::new(Routes);
+    bed.apply(set("lat/+", node(1, 1), 0, 1));
+    bed.apply(set("later", node(1, 1), 0, 1));
+    for topic in ["lat/a", "lat/z", "kat", "lat/c/7/d", "zat/x"] {
+        let elsewhere = live_key(TENANT, "lat/c/3", node(1, 1));
+        let untidy = Watched::new(bed.read(), 100_000);
+        let (near, _) = matching::targets(&untidy, TENANT, topic).unwrap();
+        // At most the look for the branch that it is in itself: `lat` is there, `lat/c` may be.
+        let over = untidy.looks_over(&elsewhere);
+        let allowed = 1 + usize::from(topic.starts_with("lat/c"));
+        assert!(over <= allowed, "{topic}: {over} looks");
+        let tidy = Watched::new(bed.read(), 0);
+        let (far, _) = matching::targets(&tidy, TENANT, topic).unwrap();
+        assert_eq!(near, far);
+    }
 }
