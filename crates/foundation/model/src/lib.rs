@@ -7,6 +7,7 @@ mod client;
 mod event;
 mod filter;
 mod hlc;
+pub mod levels;
 mod message;
 mod node;
 mod qos;

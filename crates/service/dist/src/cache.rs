@@ -25,7 +25,6 @@ use hashbrown::Equivalent;
 
 use crate::{Config, MatchError, Matched, Then};
 
-mod filter_walk;
 mod index;
 
 #[cfg(test)]

@@ -119,37 +119,7 @@ impl Dist {
         receiver: Receiver,
         done: Then<Result<(), RouteError>>,
     ) {
-        let stamp = self.0.stamps.next();
-        let (key, command, ack) = match receiver {
-            Receiver::Live { node, shard } => {
-                let key = route_key::encode(tenant, filter, &ReceiverKey::Live(node));
-                let command = Command::SetShard {
-                    key: key.clone(),
-                    shard,
-                    stamp,
-                };
-                // It dies with the node, so that it need not outlive a crash.
-                (key, command, Ack::Applied)
-            }
-            Receiver::Inbox {
-                client,
-                incarnation,
-                options,
-            } => {
-                let receiver = ReceiverKey::Inbox {
-                    client,
-                    incarnation,
-                };
-                let key = route_key::encode(tenant, filter, &receiver);
-                let command = Command::PutInbox {
-                    key: key.clone(),
-                    options,
-                    stamp,
-                };
-                (key, command, Ack::Durable)
-            }
-        };
-        self.change(tenant, filter, key, command, ack, done);
+        self.change(tenant, filter, receiver, true, done);
     }
 
     /// Removes a route. `done` runs after every match that it touches is stale. The routes of another
@@ -161,58 +131,55 @@ impl Dist {
         receiver: Receiver,
         done: Then<Result<(), RouteError>>,
     ) {
-        let stamp = self.0.stamps.next();
-        let (key, command, ack) = match receiver {
-            Receiver::Live { node, shard } => {
-                let key = route_key::encode(tenant, filter, &ReceiverKey::Live(node));
-                let command = Command::ClearShard {
-                    key: key.clone(),
-                    shard,
-                    stamp,
-                };
-                (key, command, Ack::Applied)
-            }
-            Receiver::Inbox {
-                client,
-                incarnation,
-                ..
-            } => {
-                let receiver = ReceiverKey::Inbox {
-                    client,
-                    incarnation,
-                };
-                let key = route_key::encode(tenant, filter, &receiver);
-                let command = Command::DropInbox {
-                    key: key.clone(),
-                    stamp,
-                };
-                (key, command, Ack::Durable)
-            }
-        };
-        self.change(tenant, filter, key, command, ack, done);
+        self.change(tenant, filter, receiver, false, done);
     }
 
     fn change(
         &self,
         tenant: TenantNumber,
         filter: &TopicFilter,
-        key: Bytes,
-        command: Command,
-        ack: Ack,
+        receiver: Receiver,
+        adds: bool,
         done: Then<Result<(), RouteError>>,
     ) {
-        if key.len() > KEY_BYTES_MAX {
+        let (part, ack) = match &receiver {
+            // It dies with the node, so that it need not outlive a crash.
+            Receiver::Live { node, .. } => (ReceiverKey::Live(*node), Ack::Applied),
+            Receiver::Inbox {
+                client,
+                incarnation,
+                ..
+            } => {
+                let (client, incarnation) = (client.clone(), *incarnation);
+                let part = ReceiverKey::Inbox {
+                    client,
+                    incarnation,
+                };
+                (part, Ack::Durable)
+            }
+        };
+        let row = route_key::encode(tenant, filter, &part);
+        if row.len() > KEY_BYTES_MAX {
             return done(Err(RouteError::TooLong));
         }
-        if let Command::SetShard { shard, .. } | Command::ClearShard { shard, .. } = &command
-            && *shard >= SHARDS_MAX
-        {
-            return done(Err(RouteError::NoSuchShard(*shard)));
-        }
+        let stamp = self.0.stamps.next();
+        let key = row.clone();
+        let command = match receiver {
+            Receiver::Live { shard, .. } if shard >= SHARDS_MAX => {
+                return done(Err(RouteError::NoSuchShard(shard)));
+            }
+            Receiver::Live { shard, .. } if adds => Command::SetShard { key, shard, stamp },
+            Receiver::Live { shard, .. } => Command::ClearShard { key, shard, stamp },
+            Receiver::Inbox { options, .. } if adds => Command::PutInbox {
+                key,
+                options,
+                stamp,
+            },
+            Receiver::Inbox { .. } => Command::DropInbox { key, stamp },
+        };
         let inner = self.0.clone();
         let filter = filter.clone();
-        let adds = matches!(command, Command::SetShard { .. } | Command::PutInbox { .. });
-        let added = adds.then(|| key.clone());
+        let added = adds.then(|| row.clone());
         let done = Box::new(move |result: Result<(), _>| {
             let result = result.map_err(RouteError::from);
             if !matches!(result, Err(RouteError::Refused(_))) {
@@ -223,7 +190,7 @@ impl Dist {
             }
             done(result);
         });
-        self.0.range.change(tenant, &key, command, ack, done);
+        self.0.range.change(tenant, &row, command, ack, done);
     }
 
     /// The topic's match, if this node has it, or an empty one that many topics share if none of the

@@ -4,6 +4,5 @@
 
 pub(crate) mod command;
 pub(crate) mod inbox_route;
-pub(crate) mod levels;
 pub(crate) mod live_route;
 pub(crate) mod route_key;

@@ -4,10 +4,9 @@
 //! walk visits those that exist, lowest key first. Who knows what exists is another question: the rows,
 //! or what is remembered of them.
 
-use bifrust_model::TenantNumber;
+use bifrust_model::{TenantNumber, levels};
 use smallvec::{SmallVec, smallvec};
 
-use crate::schema::levels;
 use crate::schema::route_key::PLAIN;
 
 /// What is known of a tenant's filters.

@@ -2,12 +2,11 @@
 //!
 //! The key of both rows of a topic: tenant (8 bytes), topic levels.
 
-use bifrust_model::TenantNumber;
+use bifrust_model::{TenantNumber, levels};
 use bytes::Bytes;
 
 pub(crate) mod body;
 pub(crate) mod command;
-pub(crate) mod levels;
 pub(crate) mod meta;
 
 /// The key of a topic's rows.

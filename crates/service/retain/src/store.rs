@@ -12,7 +12,6 @@ use crate::PageLimit;
 use crate::schema::command::{Command, Stamped};
 use crate::schema::meta::Meta;
 
-mod filter_walk;
 mod scan;
 
 #[cfg(test)]

@@ -5,12 +5,11 @@ use std::mem;
 use std::ops::Bound;
 use std::sync::Arc;
 
+use bifrust_model::levels::{self, FilterLevels, Step};
 use bifrust_model::{TenantNumber, TopicFilter};
 use bytestring::ByteString;
 
-use super::filter_walk::{FilterLevels, Step};
 use super::{Key, Waiter};
-use crate::schema::levels;
 use crate::{MatchError, Matched};
 
 /// Publishes that may wait for the match of one topic; more are told that the service is busy.

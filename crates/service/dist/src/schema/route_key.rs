@@ -11,11 +11,9 @@
 //! the next.
 
 use bifrust_model::{
-    ClientId, FilterScope, Incarnation, NodeId, NodeRef, TenantNumber, TopicFilter,
+    ClientId, FilterScope, Incarnation, NodeId, NodeRef, TenantNumber, TopicFilter, levels,
 };
 use bytes::Bytes;
-
-use super::levels;
 
 /// Each receiver of the filter gets each message.
 pub(crate) const PLAIN: u8 = 1;

@@ -7,10 +7,10 @@ use std::ops::Bound;
 
 use bifrust_kv::prefix_end;
 use bifrust_model::Expiry;
+use bifrust_model::levels::{FilterLevels, Step};
 use bifrust_storage::{Direction, Read, Row, Rows, StorageError};
 use bytes::Bytes;
 
-use super::filter_walk::{FilterLevels, Step};
 use super::{BODY, Found, Query};
 use crate::schema::command::Stamped;
 use crate::schema::{self, body};
@@ -42,7 +42,7 @@ pub(super) fn page(read: &dyn Read, query: &Query) -> Result<Found, StorageError
         Some(after) => Bound::Excluded(&after[..]),
         None => Bound::Included(&target[..]),
     };
-    let mut walk = Walk::new(read, &tenant, start);
+    let mut walk = Walk::new(read, &target, start);
     let mut weight = 0;
     let mut looks = 0;
     while let Some((key, value)) = walk.next()? {
@@ -66,7 +66,7 @@ pub(super) fn page(read: &dyn Read, query: &Query) -> Result<Found, StorageError
     Ok(found)
 }
 
-/// The tenant's rows in order.
+/// The rows that begin with the filter's own levels, in order.
 struct Walk<'r> {
     read: &'r dyn Read,
     rows: Rows<'r>,
@@ -76,8 +76,8 @@ struct Walk<'r> {
 }
 
 impl<'r> Walk<'r> {
-    fn new(read: &'r dyn Read, tenant: &[u8], start: Bound<&[u8]>) -> Self {
-        let end = prefix_end(tenant);
+    fn new(read: &'r dyn Read, prefix: &[u8], start: Bound<&[u8]>) -> Self {
+        let end = prefix_end(prefix);
         let rows = read.range(
             BODY,
             start,

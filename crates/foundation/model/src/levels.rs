@@ -13,17 +13,21 @@
 //! something else than the 0 that ends a name. Hence the order: a name, then everything below it, then
 //! whatever merely begins with the same letters. Everything at and below `a` is one run of keys.
 
+mod filter_walk;
+
+pub use filter_walk::{FilterLevels, Step};
+
 /// Ends a level, and after the last level the name.
-pub(crate) const END: u8 = 0;
+pub const END: u8 = 0;
 
 /// Lower than the first byte of any level, higher than [`END`].
-pub(crate) const FIRST: u8 = 1;
+pub const FIRST: u8 = 1;
 
 /// Stands for a level without bytes.
 const EMPTY: &[u8] = &[0xFF];
 
 /// The bytes of one level, without its end.
-pub(crate) fn level(text: &str) -> &[u8] {
+pub fn level(text: &str) -> &[u8] {
     if text.is_empty() {
         EMPTY
     } else {
@@ -32,7 +36,7 @@ pub(crate) fn level(text: &str) -> &[u8] {
 }
 
 /// Appends all levels of a topic name or filter, ended.
-pub(crate) fn push_name(key: &mut Vec<u8>, name: &str) {
+pub fn push_name(key: &mut Vec<u8>, name: &str) {
     for text in name.split('/') {
         push_level(key, level(text));
     }
@@ -40,13 +44,13 @@ pub(crate) fn push_name(key: &mut Vec<u8>, name: &str) {
 }
 
 /// Appends one level and its end.
-pub(crate) fn push_level(key: &mut Vec<u8>, level: &[u8]) {
+pub fn push_level(key: &mut Vec<u8>, level: &[u8]) {
     key.extend_from_slice(level);
     key.push(END);
 }
 
 /// Reads a name back; what follows it. `None` if the bytes are none.
-pub(crate) fn split_name(key: &[u8]) -> Option<(String, &[u8])> {
+pub fn split_name(key: &[u8]) -> Option<(String, &[u8])> {
     let mut name = Vec::with_capacity(key.len());
     let mut rest = key;
     loop {

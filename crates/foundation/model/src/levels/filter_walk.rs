@@ -5,12 +5,13 @@
 
 use smallvec::SmallVec;
 
-use crate::schema::levels;
+use super::{END, FIRST, level, push_level};
 
 /// A filter, level by level.
-pub(super) struct FilterLevels<'f>(SmallVec<[Level<'f>; 8]>);
+#[derive(Debug)]
+pub struct FilterLevels<'f>(SmallVec<[Level<'f>; 8]>);
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 enum Level<'f> {
     Multi,
     Single,
@@ -19,7 +20,7 @@ enum Level<'f> {
 
 /// What a filter says of a topic.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub enum Step {
     /// It matches.
     Matches,
     /// It does not; the next that can is at or after what `from` now holds.
@@ -30,28 +31,28 @@ pub(super) enum Step {
 
 impl<'f> FilterLevels<'f> {
     /// The levels of a filter without shared prefix.
-    pub(super) fn new(plain: &'f str) -> Self {
+    pub fn new(plain: &'f str) -> Self {
         let levels = plain.split('/').map(|text| match text {
             "#" => Level::Multi,
             "+" => Level::Single,
-            name => Level::Name(levels::level(name)),
+            name => Level::Name(level(name)),
         });
         Self(levels.collect())
     }
 
-    /// The lowest bytes that a matching topic can have.
-    pub(super) fn first(&self, from: &mut Vec<u8>) {
+    /// The bytes that every matching topic begins with, and thus the lowest that it can have.
+    pub fn first(&self, from: &mut Vec<u8>) {
         from.clear();
         for level in &self.0 {
             match level {
-                Level::Name(name) => levels::push_level(from, name),
+                Level::Name(name) => push_level(from, name),
                 Level::Multi | Level::Single => break,
             }
         }
     }
 
     /// What the filter says of the topic with these bytes. A `Skip` leads past them.
-    pub(super) fn step(&self, topic: &[u8], from: &mut Vec<u8>) -> Step {
+    pub fn step(&self, topic: &[u8], from: &mut Vec<u8>) -> Step {
         // Where the current level begins, and where the deepest level ends that a `+` took.
         let mut at = 0;
         let mut retry = None;
@@ -62,23 +63,23 @@ impl<'f> FilterLevels<'f> {
                 return skip(from, &[], &[b'$' + 1]);
             }
             let (path, rest) = topic.split_at(at.min(topic.len()));
-            let end = rest.iter().position(|byte| *byte == levels::END);
+            let end = rest.iter().position(|byte| *byte == END);
             let name = &rest[..end.unwrap_or(rest.len())];
             let is_over = name.is_empty();
             match level {
                 Level::Multi => return Step::Matches,
                 // The topic is shorter than the filter; what is below it comes next.
-                Level::Single if is_over => return skip(from, path, &[levels::FIRST]),
+                Level::Single if is_over => return skip(from, path, &[FIRST]),
                 Level::Name(wanted) if is_over => {
                     skip(from, path, wanted);
-                    from.push(levels::END);
+                    from.push(END);
                     return Step::Skip;
                 }
                 Level::Single => retry = Some(at + name.len()),
                 Level::Name(wanted) => match name.cmp(wanted) {
                     std::cmp::Ordering::Less => {
                         skip(from, path, wanted);
-                        from.push(levels::END);
+                        from.push(END);
                         return Step::Skip;
                     }
                     std::cmp::Ordering::Equal => {}
@@ -87,7 +88,7 @@ impl<'f> FilterLevels<'f> {
             }
             at += name.len() + 1;
         }
-        if topic.get(at) == Some(&levels::END) {
+        if topic.get(at) == Some(&END) {
             Step::Matches
         } else {
             // Below a name that would have matched and came before.
@@ -99,7 +100,7 @@ impl<'f> FilterLevels<'f> {
 /// Past everything at and below the level that the deepest `+` took.
 fn next_sibling(topic: &[u8], retry: Option<usize>, from: &mut Vec<u8>) -> Step {
     match retry {
-        Some(end) => skip(from, topic.get(..end).unwrap_or(topic), &[levels::FIRST]),
+        Some(end) => skip(from, topic.get(..end).unwrap_or(topic), &[FIRST]),
         None => Step::End,
     }
 }
@@ -109,4 +110,64 @@ fn skip(from: &mut Vec<u8>, path: &[u8], level: &[u8]) -> Step {
     from.extend_from_slice(path);
     from.extend_from_slice(level);
     Step::Skip
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::TopicFilter;
+    use crate::levels::push_name;
+
+    fn encoded(name: &str) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        push_name(&mut bytes, name);
+        bytes
+    }
+
+    fn names(levels: &'static str) -> impl Strategy<Value = String> {
+        prop::collection::vec(levels, 1..=4).prop_map(|levels| levels.join("/"))
+    }
+
+    fn filters() -> impl Strategy<Value = TopicFilter> {
+        (names("[ab!]{0,2}|\\+|\\$s|\u{1}"), any::<bool>()).prop_filter_map(
+            "no filter",
+            |(name, multi)| {
+                let tail = if multi { "/#" } else { "" };
+                TopicFilter::new(format!("{name}{tail}").into()).ok()
+            },
+        )
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+        #[test]
+        fn a_walk_finds_what_matches_and_never_goes_back(
+            filter in filters(),
+            topics in prop::collection::btree_set(names("[ab!]{0,2}|\\$s|\u{1}"), 0..40),
+        ) {
+            let rows: std::collections::BTreeMap<_, _> =
+                topics.iter().map(|topic| (encoded(topic), topic)).collect();
+            let levels = FilterLevels::new(filter.plain());
+            let mut from = Vec::new();
+            levels.first(&mut from);
+            let first = from.clone();
+            let mut found = Vec::new();
+            while let Some((topic, name)) = rows.range(from.clone()..).next() {
+                match levels.step(topic, &mut from) {
+                    Step::Matches => {
+                        prop_assert!(topic.starts_with(&first));
+                        found.push(*name);
+                        from = [&topic[..], &[0]].concat();
+                    }
+                    Step::Skip => prop_assert!(from > *topic),
+                    Step::End => break,
+                }
+            }
+            let expected: Vec<_> = rows.values().copied().filter(|name| filter.matches(name)).collect();
+            prop_assert_eq!(found, expected);
+        }
+    }
 }
