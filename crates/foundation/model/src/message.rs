@@ -38,12 +38,17 @@ pub enum Expiry {
 }
 
 impl Message {
+    /// When it expires, in milliseconds since 1970.
+    pub fn expires_ms(&self) -> Option<u64> {
+        let seconds = u64::from(self.expiry_seconds?);
+        Some(self.stamp.millis() + seconds * 1000)
+    }
+
     /// What is left of its life at `now_ms` since 1970 (MQTT-3.3.2-6).
     pub fn expiry(&self, now_ms: u64) -> Expiry {
-        let Some(seconds) = self.expiry_seconds else {
+        let (Some(seconds), Some(end_ms)) = (self.expiry_seconds, self.expires_ms()) else {
             return Expiry::Never;
         };
-        let end_ms = self.stamp.millis() + u64::from(seconds) * 1000;
         match end_ms.checked_sub(now_ms) {
             None | Some(0) => Expiry::Expired,
             // Rounded up, and never more than the publisher asked for.

@@ -9,8 +9,8 @@
 //!
 //! A message is kept if its stamp is newer than what is there; an older one is answered the same and
 //! changes nothing. A clear leaves its stamp behind for a minute, so that an older publish that was on
-//! its way cannot come back over it. Expired messages are never shown, and removed when a scan meets
-//! them.
+//! its way cannot come back over it. Expired messages are never shown; they are removed when a scan meets
+//! them, or by a sweep over the small rows, some thousands each second while there are any that expire.
 //!
 //! What it never does: keep messages in memory, decide who may see one, count down an expiry, or apply
 //! `RetainMessageMatchLimit` (who scans does).
@@ -21,6 +21,7 @@ mod error;
 mod page;
 mod schema;
 mod store;
+mod sweeper;
 
 pub use bifrust_kv::Then;
 pub use client::Retain;

@@ -13,6 +13,7 @@ use crate::schema::command::{Command, Stamped};
 use crate::schema::meta::Meta;
 
 mod scan;
+mod sweep;
 
 #[cfg(test)]
 mod tests;
@@ -32,15 +33,30 @@ pub(crate) struct Last;
 pub(crate) enum Effect {
     /// So many topics with a message more.
     Topics(i64),
+    /// So many of them more that expire.
+    Expiring(i64),
     /// A topic was cleared; its row is to be forgotten in time.
     Cleared(Stamped),
     /// No stamp in the rows is later than this one.
     Latest(Hlc),
 }
 
+/// What can be asked.
+#[derive(Clone, Debug)]
+pub(crate) enum Query {
+    /// Messages that a filter matches.
+    Scan(Scan),
+    /// Messages that have expired by `now_ms`, whoever's they are.
+    Expired {
+        /// The key that the previous page ended with.
+        after: Option<Bytes>,
+        now_ms: u64,
+    },
+}
+
 /// Which messages are looked for.
 #[derive(Clone, Debug)]
-pub(crate) struct Query {
+pub(crate) struct Scan {
     pub(crate) tenant: TenantNumber,
     pub(crate) filter: TopicFilter,
     /// The key that the previous page ended with.
@@ -53,7 +69,7 @@ pub(crate) struct Query {
 #[derive(Debug, Default)]
 pub(crate) struct Found {
     pub(crate) messages: Vec<Message>,
-    /// Met on the way, to be removed.
+    /// To be removed.
     pub(crate) expired: Vec<Stamped>,
     /// The key to go on after; `None`: that was all.
     pub(crate) next: Option<Bytes>,
@@ -71,21 +87,34 @@ impl Coprocessor for Last {
 
     fn apply(&mut self, rows: &mut Rows<'_>, command: Command, effects: &mut Vec<Effect>) {
         let change = match command {
-            Command::Keep { topic, body } => keep(rows, &topic, body),
+            Command::Keep {
+                topic,
+                body,
+                expires_ms,
+            } => keep(rows, &topic, body, expires_ms),
             Command::Clear(topic) => clear(rows, topic, effects),
-            Command::Expire(topics) => topics.iter().map(|topic| expire(rows, topic)).sum(),
+            Command::Expire(topics) => topics
+                .iter()
+                .map(|topic| expire(rows, topic))
+                .fold(Change::default(), Change::and),
             Command::Forget(topics) => {
                 topics.iter().for_each(|topic| forget(rows, topic));
-                0
+                Change::default()
             }
         };
-        if change != 0 {
-            effects.push(Effect::Topics(change));
+        if change.topics != 0 {
+            effects.push(Effect::Topics(change.topics));
+        }
+        if change.expiring != 0 {
+            effects.push(Effect::Expiring(change.expiring));
         }
     }
 
     fn query(read: &dyn Read, query: Query) -> Result<Found, StorageError> {
-        scan::page(read, &query)
+        match query {
+            Query::Scan(query) => scan::page(read, &query),
+            Query::Expired { after, now_ms } => sweep::page(read, after.as_deref(), now_ms),
+        }
     }
 
     /// Anywhere: a topic's rows have one key.
@@ -96,7 +125,7 @@ impl Coprocessor for Last {
     /// Reads every small row once: counts topics, finds the clears that are still remembered and the
     /// latest stamp, and refuses what a newer program wrote before anything is served.
     fn lead(&mut self, read: &dyn Read, effects: &mut Vec<Effect>) -> Result<(), StorageError> {
-        let (mut topics, mut latest) = (0, Hlc::default());
+        let (mut topics, mut expiring, mut latest) = (0, 0, Hlc::default());
         let all = Bound::Unbounded;
         for row in read.range(META, all, all, Direction::Forward) {
             let (key, value) = row?;
@@ -108,9 +137,14 @@ impl Coprocessor for Last {
                 effects.push(Effect::Cleared(Stamped { key, stamp }));
             } else {
                 topics += 1;
+                expiring += i64::from(meta.may_expire());
             }
         }
-        effects.extend([Effect::Topics(topics), Effect::Latest(latest)]);
+        effects.extend([
+            Effect::Topics(topics),
+            Effect::Expiring(expiring),
+            Effect::Latest(latest),
+        ]);
         Ok(())
     }
 
@@ -132,62 +166,74 @@ fn meta(rows: &Rows<'_>, key: &[u8]) -> Option<Meta> {
         .ok()
 }
 
-fn keep(rows: &mut Rows<'_>, topic: &Stamped, body: Bytes) -> i64 {
+/// So many topics with a message more, and so many of them that expire.
+#[derive(Clone, Copy, Default)]
+struct Change {
+    topics: i64,
+    expiring: i64,
+}
+
+impl Change {
+    fn between(before: Option<Meta>, after: Option<Meta>) -> Self {
+        let has_message = |meta: Option<Meta>| meta.is_some_and(|meta| !meta.is_cleared);
+        let may_expire = |meta: Option<Meta>| meta.is_some_and(|meta| meta.may_expire());
+        let change = |before, after| i64::from(after) - i64::from(before);
+        Self {
+            topics: change(has_message(before), has_message(after)),
+            expiring: change(may_expire(before), may_expire(after)),
+        }
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self {
+            topics: self.topics + other.topics,
+            expiring: self.expiring + other.expiring,
+        }
+    }
+}
+
+fn keep(rows: &mut Rows<'_>, topic: &Stamped, body: Bytes, expires_ms: u64) -> Change {
     let before = meta(rows, &topic.key);
     if before.is_some_and(|before| before.stamp >= topic.stamp) {
-        return 0;
+        return Change::default();
     }
-    let after = Meta {
-        stamp: topic.stamp,
-        is_cleared: false,
-    };
+    let after = Meta::kept(topic.stamp, expires_ms);
     // Copied: as slices they would keep a whole log entry in memory.
     let key = Bytes::copy_from_slice(&topic.key);
     rows.put(META, key.clone(), after.encode());
     rows.put(BODY, key, Bytes::copy_from_slice(&body));
-    i64::from(before.is_none_or(|before| before.is_cleared))
+    Change::between(before, Some(after))
 }
 
 /// Writes the clear down also where there is no message: an older one may be on its way.
-fn clear(rows: &mut Rows<'_>, topic: Stamped, effects: &mut Vec<Effect>) -> i64 {
+fn clear(rows: &mut Rows<'_>, topic: Stamped, effects: &mut Vec<Effect>) -> Change {
     let before = meta(rows, &topic.key);
     if before.is_some_and(|before| before.stamp >= topic.stamp) {
-        return 0;
+        return Change::default();
     }
-    let after = Meta {
-        stamp: topic.stamp,
-        is_cleared: true,
-    };
+    let after = Meta::cleared(topic.stamp);
     let key = Bytes::copy_from_slice(&topic.key);
     rows.put(META, key.clone(), after.encode());
-    let had_message = before.is_some_and(|before| !before.is_cleared);
-    if had_message {
+    if before.is_some_and(|before| !before.is_cleared) {
         rows.delete(BODY, key);
     }
     effects.push(Effect::Cleared(topic));
-    -i64::from(had_message)
+    Change::between(before, Some(after))
 }
 
-fn expire(rows: &mut Rows<'_>, topic: &Stamped) -> i64 {
-    let expired = Meta {
-        stamp: topic.stamp,
-        is_cleared: false,
-    };
-    if meta(rows, &topic.key) != Some(expired) {
-        return 0;
+fn expire(rows: &mut Rows<'_>, topic: &Stamped) -> Change {
+    let before = meta(rows, &topic.key);
+    if before.is_none_or(|before| before.stamp != topic.stamp || before.is_cleared) {
+        return Change::default();
     }
     let key = Bytes::copy_from_slice(&topic.key);
     rows.delete(META, key.clone());
     rows.delete(BODY, key);
-    -1
+    Change::between(before, None)
 }
 
 fn forget(rows: &mut Rows<'_>, topic: &Stamped) {
-    let cleared = Meta {
-        stamp: topic.stamp,
-        is_cleared: true,
-    };
-    if meta(rows, &topic.key) == Some(cleared) {
+    if meta(rows, &topic.key) == Some(Meta::cleared(topic.stamp)) {
         rows.delete(META, Bytes::copy_from_slice(&topic.key));
     }
 }

@@ -40,7 +40,8 @@ impl Bed {
         let config = bifrust_kv::Config::default();
         let node = Node::open(store, config, Clock::new()).unwrap();
         let meters = OneOfEach::default();
-        let retain = Retain::open(&node, &meters).unwrap();
+        // Swept when a test says so.
+        let retain = Retain::open_unswept(&node, &meters).unwrap();
         let tenant = Arc::new(Tenant {
             number: TenantNumber(1),
             name: TenantName::new("acme").unwrap(),
@@ -118,6 +119,21 @@ fn a_scan_removes_what_has_expired() {
     // The removal is in the queue before the page is given.
     bed.store("c", "x", Hlc::from_millis(12_000));
     assert_eq!(bed.topics.value(), 2);
+    bed.node.stop();
+}
+
+#[test]
+fn a_sweep_removes_what_has_expired_and_no_scan_meets() {
+    let bed = Bed::new();
+    bed.store("a", "x", Hlc::from_millis(1_000));
+    bed.store("b", "x", Hlc::from_millis(9_000));
+    for (now_ms, left) in [(10_999, 2), (11_000, 1), (18_999, 1), (19_000, 0)] {
+        wait(|done| bed.retain.sweep(now_ms, done));
+        // The removal is in the queue before this.
+        bed.store("c", "", Hlc::from_millis(now_ms));
+        assert_eq!(bed.topics.value(), left, "at {now_ms}");
+    }
+    assert_eq!(bed.retain.0.sweeper.begin(), None);
     bed.node.stop();
 }
 

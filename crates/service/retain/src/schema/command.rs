@@ -22,6 +22,8 @@ pub(crate) enum Command {
         topic: Stamped,
         /// The row as [`super::body`] encodes it.
         body: Bytes,
+        /// When the message expires, in milliseconds since 1970; 0: never.
+        expires_ms: u64,
     },
     /// The topic has none, unless something newer came.
     Clear(Stamped),
@@ -41,6 +43,8 @@ struct Record {
     stamps: Vec<u64>,
     #[prost(bytes = "bytes", tag = "4")]
     body: Bytes,
+    #[prost(uint64, tag = "5")]
+    expires_ms: u64,
 }
 
 const KEEP: u32 = 1;
@@ -56,14 +60,18 @@ impl Wire for Command {
             Self::Expire(topics) => (EXPIRE, &topics[..]),
             Self::Forget(topics) => (FORGET, &topics[..]),
         };
+        let (body, expires_ms) = match self {
+            Self::Keep {
+                body, expires_ms, ..
+            } => (body.clone(), *expires_ms),
+            _ => (Bytes::new(), 0),
+        };
         let record = Record {
             kind,
             keys: topics.iter().map(|topic| topic.key.clone()).collect(),
             stamps: topics.iter().map(|topic| topic.stamp.0).collect(),
-            body: match self {
-                Self::Keep { body, .. } => body.clone(),
-                _ => Bytes::new(),
-            },
+            body,
+            expires_ms,
         };
         record::encode(VERSION, &record)
     }
@@ -88,6 +96,7 @@ impl Wire for Command {
             KEEP => Self::Keep {
                 topic: only()?,
                 body: record.body,
+                expires_ms: record.expires_ms,
             },
             CLEAR => Self::Clear(only()?),
             EXPIRE => Self::Expire(topics),
@@ -113,9 +122,13 @@ mod tests {
     fn commands() -> impl Strategy<Value = Command> {
         let many = || prop::collection::vec(stamped(), 0..4);
         prop_oneof![
-            (stamped(), any::<Vec<u8>>()).prop_map(|(topic, body)| Command::Keep {
-                topic,
-                body: body.into()
+            (stamped(), any::<Vec<u8>>(), any::<u64>()).prop_map(|(topic, body, expires_ms)| {
+                let body = body.into();
+                Command::Keep {
+                    topic,
+                    body,
+                    expires_ms,
+                }
             }),
             stamped().prop_map(Command::Clear),
             many().prop_map(Command::Expire),

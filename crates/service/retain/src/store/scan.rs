@@ -11,7 +11,7 @@ use bifrust_model::levels::{FilterLevels, Step};
 use bifrust_storage::{Direction, Read, Row, Rows, StorageError};
 use bytes::Bytes;
 
-use super::{BODY, Found, Query};
+use super::{BODY, Found, Scan};
 use crate::schema::command::Stamped;
 use crate::schema::{self, body};
 
@@ -22,7 +22,7 @@ const LOOKS_MAX: usize = 4_096;
 const STEPS_MAX: usize = 3;
 
 /// The next page.
-pub(super) fn page(read: &dyn Read, query: &Query) -> Result<Found, StorageError> {
+pub(super) fn page(read: &dyn Read, query: &Scan) -> Result<Found, StorageError> {
     let mut found = Found::default();
     if !query.filter.has_wildcard() {
         let key = schema::key(query.tenant, query.filter.plain());

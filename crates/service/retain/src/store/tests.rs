@@ -35,9 +35,14 @@ fn stamped(tenant: TenantNumber, topic: &str, stamp: u64) -> Stamped {
 }
 
 fn keep(topic: &str, payload: &str, stamp: u64) -> Command {
+    keep_message(TENANT, &message(topic, payload, Hlc(stamp)))
+}
+
+fn keep_message(tenant: TenantNumber, message: &Message) -> Command {
     Command::Keep {
-        topic: stamped(TENANT, topic, stamp),
-        body: body::encode(&message(topic, payload, Hlc(stamp))),
+        topic: stamped(tenant, message.topic.as_str(), message.stamp.0),
+        body: body::encode(message),
+        expires_ms: message.expires_ms().unwrap_or_default(),
     }
 }
 
@@ -46,7 +51,11 @@ fn clear(topic: &str, stamp: u64) -> Command {
 }
 
 fn query(filter: &str) -> Query {
-    Query {
+    Query::Scan(scan(filter))
+}
+
+fn scan(filter: &str) -> Scan {
+    Scan {
         tenant: TENANT,
         filter: TopicFilter::new(filter.to_owned().into()).unwrap(),
         after: None,
@@ -158,18 +167,14 @@ fn expired_messages_are_not_shown_and_named_for_removal() {
     let mut dying = message("a/b", "x", stamp);
     dying.expiry_seconds = Some(2);
     let topic = stamped(TENANT, "a/b", stamp.0);
-    let body = body::encode(&dying);
-    bed.apply(Command::Keep {
-        topic: topic.clone(),
-        body,
-    });
+    bed.apply(keep_message(TENANT, &dying));
     bed.apply(keep("a/c", "y", 5));
     for filter in ["a/b", "a/+"] {
         let at = |now_ms| {
-            bed.query(Query {
+            bed.query(Query::Scan(Scan {
                 now_ms,
-                ..query(filter)
-            })
+                ..scan(filter)
+            }))
         };
         assert!(names(&at(2_999)).contains(&"a/b".to_owned()));
         let found = at(3_000);
@@ -177,8 +182,58 @@ fn expired_messages_are_not_shown_and_named_for_removal() {
         assert_eq!(found.expired, std::slice::from_ref(&topic));
     }
     let ((), effects) = bed.apply(Command::Expire(vec![topic]));
-    assert_eq!(effects, [Effect::Topics(-1)]);
+    assert_eq!(effects, [Effect::Topics(-1), Effect::Expiring(-1)]);
     assert_eq!((bed.rows(BODY).len(), bed.rows(META).len()), (1, 1));
+}
+
+fn expiring(topic: &str, stamp_ms: u64, seconds: u32) -> Message {
+    Message {
+        expiry_seconds: Some(seconds),
+        ..message(topic, "x", Hlc::from_millis(stamp_ms))
+    }
+}
+
+#[test]
+fn messages_that_expire_are_counted() {
+    let mut bed = Bed::new(Last);
+    let ((), effects) = bed.apply(keep_message(TENANT, &expiring("a", 1, 9)));
+    assert_eq!(effects, [Effect::Topics(1), Effect::Expiring(1)]);
+    let ((), effects) = bed.apply(keep_message(TENANT, &expiring("a", 2, 9)));
+    assert!(effects.is_empty());
+    let ((), effects) = bed.apply(keep("a", "stays", Hlc::from_millis(3).0));
+    assert_eq!(effects, [Effect::Expiring(-1)]);
+    bed.apply(keep_message(TENANT, &expiring("a", 4, 9)));
+    assert!(bed.reopen().contains(&Effect::Expiring(1)));
+    let ((), effects) = bed.apply(clear("a", Hlc::from_millis(5).0));
+    assert!(effects.contains(&Effect::Expiring(-1)));
+}
+
+#[test]
+fn a_sweep_finds_what_has_expired_of_all_tenants_page_by_page() {
+    let mut bed = Bed::new(Last);
+    let count = sweep::ROWS_MAX as u64 + 10;
+    for n in 0..count {
+        let tenant = TenantNumber(n % 3);
+        bed.apply(keep_message(tenant, &expiring(&format!("t/{n}"), 1_000, 1)));
+    }
+    bed.apply(keep_message(TENANT, &expiring("late", 1_000, 2)));
+    bed.apply(keep("stays", "x", 1));
+    bed.apply(clear("cleared", 1));
+    let page = |after, now_ms| bed.query(Query::Expired { after, now_ms });
+    let none = page(None, 1_999);
+    assert!(none.expired.is_empty() && none.next.is_some());
+
+    let mut found = BTreeSet::new();
+    let mut after = None;
+    loop {
+        let page = page(after, 2_000);
+        found.extend(page.expired.into_iter().map(|topic| topic.key));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(found.len() as u64, count);
 }
 
 #[test]
@@ -188,7 +243,8 @@ fn leading_counts_topics_and_lists_clears() {
     bed.apply(keep("b", "1", 2));
     bed.apply(clear("b", 7));
     let cleared = Effect::Cleared(stamped(TENANT, "b", 7));
-    let expected = [cleared, Effect::Topics(1), Effect::Latest(Hlc(7))];
+    let counts = [Effect::Topics(1), Effect::Expiring(0)];
+    let expected = [&[cleared][..], &counts, &[Effect::Latest(Hlc(7))]].concat();
     assert_eq!(bed.reopen(), expected);
 }
 
@@ -209,10 +265,10 @@ fn system_topics_are_hidden_from_leading_wildcards() {
 fn tenants_stay_apart() {
     let mut bed = Bed::new(Last);
     for tenant in [6, 8] {
-        bed.apply(Command::Keep {
-            topic: stamped(TenantNumber(tenant), "a", 1),
-            body: body::encode(&message("a", "x", Hlc(1))),
-        });
+        bed.apply(keep_message(
+            TenantNumber(tenant),
+            &message("a", "x", Hlc(1)),
+        ));
     }
     for filter in ["#", "+", "a"] {
         assert_eq!(topics(&bed, filter), [""; 0]);
@@ -257,7 +313,7 @@ fn what_matches_is_walked_and_what_does_not_is_skipped() {
         ("other/#", 0, 1),
     ] {
         let counting = Counting(bed.read(), AtomicUsize::new(0));
-        let found = scan::page(&counting, &query(filter)).unwrap();
+        let found = scan::page(&counting, &scan(filter)).unwrap();
         assert_eq!(found.messages.len(), matches, "{filter}");
         let made = counting.1.into_inner();
         assert!(made <= look_ups, "{filter}: {made} look-ups");
@@ -271,10 +327,10 @@ fn pages_are_bounded_by_messages_by_bytes_and_by_rows() {
     bed.apply_batch(commands);
     let page = |filter: &str, messages, bytes| {
         let limit = PageLimit { messages, bytes };
-        bed.query(Query {
+        bed.query(Query::Scan(Scan {
             limit,
-            ..query(filter)
-        })
+            ..scan(filter)
+        }))
     };
     assert_eq!(page("#", 10, usize::MAX).messages.len(), 10);
     // Topic, payload and properties: 21 bytes each.
@@ -325,7 +381,7 @@ proptest! {
             loop {
                 let limit = PageLimit { messages, bytes: usize::MAX };
                 let filter = filter.clone();
-                let found = bed.query(Query { filter, limit, after, ..query("x") });
+                let found = bed.query(Query::Scan(Scan { filter, limit, after, ..scan("x") }));
                 prop_assert!(found.messages.len() <= messages);
                 all.extend(names(&found));
                 after = found.next;
