@@ -7,6 +7,7 @@
 mod answer;
 mod close;
 mod connect;
+mod enhanced;
 mod leave;
 mod publish;
 mod read;
@@ -24,6 +25,7 @@ use bytes::BytesMut;
 
 pub(crate) use close::{Closing, Ending, LINGER_MS};
 pub(crate) use connect::Connecting;
+pub(crate) use enhanced::Exchange;
 use leave::Leaving;
 
 use crate::mailbox::Seat;
@@ -189,6 +191,15 @@ impl Connection {
             Phase::Serving(session) => Some(session),
             Phase::Closing(closing) => closing.leaving.as_mut().map(Leaving::session),
             Phase::Fresh | Phase::Connecting(_) => None,
+        }
+    }
+
+    /// Bytes of the largest packet the client takes (MQTT-3.1.2-24).
+    pub(crate) fn client_packet_max(&self) -> u32 {
+        match &self.phase {
+            Phase::Serving(session) => session.client_packet_max,
+            Phase::Connecting(connecting) => connecting.client_packet_max(),
+            Phase::Fresh | Phase::Closing(_) => u32::MAX,
         }
     }
 

@@ -10,7 +10,7 @@ use std::time::Instant;
 use bifrust_dist::{Deliverer, MatchError, Matched, Publication, PublishError, RouteError};
 use bifrust_inbox::{Delivery, Fetched, InboundId, InboxError, Opened, Owner, Push, Subscribed};
 use bifrust_model::{Tenant, Topic};
-use bifrust_plugin_api::{Access, AuthAnswer};
+use bifrust_plugin_api::{Access, AuthAnswer, ExchangeAnswer};
 use bifrust_registry::RegistryError;
 use bifrust_retain::{Page, RetainError};
 use bifrust_session_dict::{Claim, ConnectionRef, Connections};
@@ -76,6 +76,7 @@ pub(crate) enum Mail {
 /// The answer to something that a connection asked a service.
 pub(crate) enum Completion {
     Authenticated(Box<AuthAnswer>),
+    Exchanged(Box<ExchangeAnswer>),
     Tenant(Result<Arc<Tenant>, RegistryError>),
     Claimed(Claim),
     Attached(Box<Result<Opened, InboxError>>),

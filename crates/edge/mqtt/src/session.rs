@@ -15,6 +15,7 @@ use bifrust_dist::Matched;
 use bifrust_inbox::SessionRef;
 use bifrust_model::{ClientInfo, SessionKey, SubscriptionOptions, Tenant, Topic, TopicFilter};
 
+use crate::connection::Exchange;
 use crate::connection::subscribe::FilterRequest;
 use crate::retained::Scans;
 use crate::subscriptions::LocalMatch;
@@ -57,6 +58,8 @@ pub(crate) struct Session {
     pub(crate) inbound: Inbound,
     /// What is known of the topic published to last.
     pub(crate) memo: Option<Box<Memo>>,
+    /// Of a client that named an authentication method.
+    pub(crate) exchange: Option<Box<Exchange>>,
     /// An overflow is about to end it.
     pub(crate) is_doomed: bool,
 }

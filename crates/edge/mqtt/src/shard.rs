@@ -379,6 +379,7 @@ impl Shard {
     fn complete(&mut self, to: Seat, what: Completion) {
         match what {
             Completion::Authenticated(answer) => self.authenticated(to, *answer),
+            Completion::Exchanged(answer) => self.exchanged(to, *answer),
             Completion::Tenant(result) => self.tenant_found(to, result),
             Completion::Claimed(claim) => self.claimed(to, claim),
             Completion::Attached(result) => self.attached(to, *result),
@@ -476,6 +477,7 @@ impl Shard {
                 }
             }
             Timer::KeepAlive => self.check_keep_alive(seat),
+            Timer::Exchange => self.check_exchange(seat),
             Timer::Publish => self.check_answers(seat),
             Timer::Linger if connection.is_deaf => self.end(seat, Ending::lost("it reads no more")),
             Timer::Linger => self.leave_socket(seat),

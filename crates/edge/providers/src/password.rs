@@ -5,6 +5,7 @@
 //! hash stays the same; the key is drawn at each start and never leaves memory. All other
 //! passwords wait in a bounded queue for a few threads that hash. An unknown user costs the same.
 
+mod enhanced;
 mod pool;
 mod table;
 mod watch;
@@ -22,7 +23,8 @@ use argon2::password_hash::phc::PasswordHash;
 use argon2::{Algorithm, Argon2, Params};
 use bifrust_model::ClientInfo;
 use bifrust_plugin_api::{
-    Access, Action, Answer, Auth, AuthAnswer, AuthError, AuthRequest, Granted, Refusal,
+    Access, Action, Answer, Auth, AuthAnswer, AuthError, AuthRequest, ExchangeAnswer,
+    ExchangeRequest, Granted, Refusal,
 };
 
 use self::pool::{Job, Pool};
@@ -163,6 +165,10 @@ impl Drop for PasswordAuth {
 impl Auth for PasswordAuth {
     fn authenticate(&self, request: AuthRequest) -> Answer<AuthAnswer> {
         self.check(request)
+    }
+
+    fn exchange(&self, request: ExchangeRequest) -> Answer<ExchangeAnswer> {
+        Answer::Now(self.shared.exchange(&request))
     }
 
     fn access(&self, client: &Arc<ClientInfo>, action: Action<'_>) -> Answer<Access> {

@@ -5,6 +5,7 @@
 //! tenant = "default"
 //! name = "alice"
 //! password = "$argon2id$v=19$m=19456,t=2,p=1$..."
+//! scram = "SCRAM-SHA-256$..."        # left out: no enhanced authentication
 //! publish = ["devices/%c/up"]        # left out: everything
 //! subscribe = ["devices/%c/#"]       # left out: everything
 //! ```
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 use crate::rules::AccessRule;
+use crate::scram::ScramVerifier;
 
 /// More than a million users; above it the file is refused, not read.
 const FILE_BYTES_MAX: u64 = 512 << 20;
@@ -30,6 +32,7 @@ const NAME_BYTES_MAX: usize = u16::MAX as usize;
 const HEADER: &str = "\
 # Users of BifRust. Changes take effect within a second, without a restart.
 # Passwords are argon2id hashes: set them with `bifrust user add`, which rewrites this file.
+# scram: what SCRAM-SHA-256 needs; `bifrust user add --scram` makes it.
 # publish, subscribe: topic filters that a user may use; %c is its client id, %u its user name;
 # left out, it may use every topic of its tenant.
 ";
@@ -44,6 +47,10 @@ pub struct User {
     pub name: String,
     /// The hash of its password, as a PHC string.
     pub password: String,
+    /// What SCRAM-SHA-256 proves the password with, as the text of a
+    /// [`ScramVerifier`](crate::ScramVerifier); `None`: not served to this user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scram: Option<String>,
     /// Filters it may publish to; `None` is everything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub publish: Option<Vec<String>>,
@@ -267,6 +274,11 @@ fn check(user: &User) -> Result<(), String> {
     }
     crate::password::check_hash(&user.password)
         .map_err(|error| format!("user {}/{}: {error}", user.tenant, user.name))?;
+    if let Some(scram) = &user.scram {
+        scram
+            .parse::<ScramVerifier>()
+            .map_err(|error| format!("user {}/{}: {error}", user.tenant, user.name))?;
+    }
     for rule in user.publish.iter().chain(&user.subscribe).flatten() {
         rule.parse::<AccessRule>()
             .map_err(|error| format!("user {}/{}: {error}", user.tenant, user.name))?;
@@ -290,6 +302,7 @@ mod tests {
             tenant: tenant.to_owned(),
             name: name.to_owned(),
             password: quick_hash("secret"),
+            scram: None,
             publish: None,
             subscribe: Some(vec!["a/%c/#".to_owned()]),
         }

@@ -36,6 +36,10 @@ events! {
     NotAuthorizedClient = "NOT_AUTHORIZED_CLIENT",
     /// The network failed before there was a session.
     ChannelError = "CHANNEL_ERROR",
+    /// A client left in the middle of its enhanced authentication.
+    EnhancedAuthAbortByClient = "ENHANCED_AUTH_ABORT_BY_CLIENT",
+    /// A client that authenticated once more failed.
+    ReAuthFailed = "RE_AUTH_FAILED",
     /// No CONNECT in time.
     ConnectTimeout = "CONNECT_TIMEOUT",
     /// Client id too long, or empty where it may not be.

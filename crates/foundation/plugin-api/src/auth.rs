@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bifrust_model::{ClientId, ClientInfo, Protocol, Qos, TenantName};
 use bytes::Bytes;
 
-use crate::Answer;
+use crate::{Answer, ExchangeAnswer, ExchangeRequest};
 
 /// What a client showed.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -62,6 +62,9 @@ pub enum Refusal {
     /// v5 0x8A, v3 0x05.
     #[error("banned")]
     Banned,
+    /// v5 0x8C: enhanced authentication by a method that is not served.
+    #[error("the authentication method is not served")]
+    BadMethod,
 }
 
 /// The check itself failed: the client is refused (v5 0x80 or 0x88, v3 0x03).
@@ -111,6 +114,11 @@ pub type Access = Result<bool, AuthError>;
 pub trait Auth: Send + Sync {
     /// Whether this client may connect, and as whom.
     fn authenticate(&self, request: AuthRequest) -> Answer<AuthAnswer>;
+
+    /// One step of enhanced authentication (MQTT-5 4.12).
+    fn exchange(&self, _request: ExchangeRequest) -> Answer<ExchangeAnswer> {
+        Answer::Now(Ok(Err(Refusal::BadMethod)))
+    }
 
     /// Whether this client may do this. Called for each publish whose answer is not cached, so it
     /// should know the answer without waiting.

@@ -8,6 +8,7 @@
 mod auth;
 mod balance;
 mod events;
+mod exchange;
 mod meters;
 mod quota;
 mod settings;
@@ -17,6 +18,7 @@ pub use auth::{
 };
 pub use balance::{Balancer, NoRedirect, Redirect};
 pub use events::{EventSet, EventSink, Events};
+pub use exchange::{ExchangeAnswer, ExchangeRequest, Exchanged};
 pub use meters::{BUCKET_BOUNDS, Counter, Gauge, Histogram, Meter, Meters, NoMeters};
 pub use quota::{Quotas, Resource, Unlimited};
 pub use settings::{DefaultSettings, SettingsSource};

@@ -154,6 +154,9 @@ pub(crate) struct UserAdd {
     /// File with the password; its last line end does not count
     #[arg(long, value_name = "FILE")]
     pub(crate) password_file: Option<PathBuf>,
+    /// Also let it prove its password by SCRAM-SHA-256 (MQTT 5 enhanced authentication)
+    #[arg(long)]
+    pub(crate) scram: bool,
     /// Topic filter it may publish to; may be given more than once
     #[arg(long, value_name = "FILTER")]
     pub(crate) publish: Vec<String>,

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use bifrust_providers::{User, UserFile, hash_password};
+use bifrust_providers::{ScramVerifier, User, UserFile, hash_password};
 
 use crate::arguments::{UserAdd, UserCommand, UserList, UserName};
 use crate::password;
@@ -22,6 +22,10 @@ fn add(add: &UserAdd) -> anyhow::Result<ExitCode> {
         tenant: add.name.tenant.clone(),
         name: add.name.user.clone(),
         password: hash_password(&password)?,
+        scram: match add.scram {
+            true => Some(ScramVerifier::new(&password)?.to_string()),
+            false => None,
+        },
         publish: rules(&add.publish, add.publish_nothing),
         subscribe: rules(&add.subscribe, add.subscribe_nothing),
     };

@@ -19,7 +19,7 @@ use bifrust_plugin_api::{Answer, AuthAnswer, AuthRequest, Credentials, Granted, 
 use bifrust_registry::RegistryError;
 use bifrust_session_dict::Claim;
 
-use super::{Ending, Pause, Phase, model_protocol, model_qos, settings_of};
+use super::{Ending, Exchange, Pause, Phase, model_protocol, model_qos, settings_of};
 use crate::mailbox::{Completion, Seat};
 use crate::session::Session;
 use crate::session::durable::Durable;
@@ -41,6 +41,15 @@ pub(crate) struct Connecting {
     is_claiming: bool,
     is_attaching: bool,
     is_kicked: bool,
+    /// Of a client that named an authentication method.
+    pub(super) exchange: Option<Box<Exchange>>,
+}
+
+impl Connecting {
+    pub(super) fn client_packet_max(&self) -> u32 {
+        let asked = self.connect.properties.maximum_packet_size;
+        asked.map_or(u32::MAX, NonZeroU32::get)
+    }
 }
 
 /// What is known once the tenant is.
@@ -218,8 +227,13 @@ impl Shard {
                 .get(listener)
                 .and_then(|listener| listener.tenant.clone()),
         };
+        let method = connect.properties.authentication_method.take();
+        let data = connect.properties.authentication_data.take();
+        let is_enhanced = method.is_some();
+        let exchange = method.map(|method| Box::new(Exchange::new(method, request.clone())));
         connection.phase = Phase::Connecting(Box::new(Connecting {
             connect,
+            exchange,
             packet_len,
             client_id,
             is_id_assigned,
@@ -230,6 +244,9 @@ impl Shard {
             is_kicked: false,
         }));
         connection.pause(Pause::Connect, now_ms);
+        if is_enhanced {
+            return self.begin_exchange(seat, data);
+        }
         match edge.services.auth.authenticate(request) {
             Answer::Now(answer) => self.authenticated(seat, answer),
             Answer::Later(later) => {
@@ -486,14 +503,12 @@ impl Shard {
         };
         let is_kicked = connecting.is_kicked;
         let connack = connack(connecting, &accepted, &opened);
-        let client_packet_max = connecting
-            .connect
-            .properties
-            .maximum_packet_size
-            .map_or(u32::MAX, NonZeroU32::get);
+        let exchange = connecting.exchange.take();
+        let client_packet_max = connecting.client_packet_max();
         let client = accepted.client.clone();
         let packet_max = accepted.settings.max_user_payload_bytes as usize;
-        let session = session(&accepted, &opened, client_packet_max);
+        let mut session = session(&accepted, &opened, client_packet_max);
+        session.exchange = exchange;
         connection.phase = Phase::Serving(Box::new(session));
         connection.packet_max = packet_max;
         connection.keep_alive = accepted.keep_alive;
@@ -559,10 +574,11 @@ fn session(accepted: &Accepted, opened: &Opened, client_packet_max: u32) -> Sess
         inbound,
         memo: None,
         is_doomed: false,
+        exchange: None,
     }
 }
 
-fn connack(connecting: &Connecting, accepted: &Accepted, opened: &Opened) -> Connack {
+fn connack(connecting: &mut Connecting, accepted: &Accepted, opened: &Opened) -> Connack {
     let settings = &accepted.settings;
     let asked = &connecting.connect;
     let properties = (asked.version == Version::V5).then(|| {
@@ -586,6 +602,11 @@ fn connack(connecting: &Connecting, accepted: &Accepted, opened: &Opened) -> Con
             subscription_ids_available: settings.subscription_identifier_enabled,
             // Not served yet.
             shared_subscription_available: false,
+            // MQTT-4.12.0-5: as at CONNECT.
+            authentication_method: (connecting.exchange.as_ref())
+                .map(|exchange| exchange.method().clone()),
+            authentication_data: (connecting.exchange.as_mut())
+                .and_then(|exchange| exchange.take_data()),
             server_keep_alive: (accepted.keep_alive != asked.keep_alive)
                 .then_some(accepted.keep_alive),
             ..ConnackProperties::default()

@@ -303,7 +303,8 @@ impl Shard {
                     Err(error) => Err(malformed(&error)),
                 }
             }
-            Phase::Connecting(_) | Phase::Closing(_) => Ok(()),
+            Phase::Connecting(_) => self.handle_exchange(seat, frame, body.as_slice()),
+            Phase::Closing(_) => Ok(()),
         };
         if let Err(ending) = result {
             self.end(seat, ending);
@@ -326,7 +327,7 @@ impl Shard {
             Packet::Disconnect(disconnect) => self.handle_disconnect(seat, &disconnect),
             // MQTT-3.1.0-2.
             Packet::Connect(_) => Err(super::protocol_error("a second CONNECT")),
-            Packet::Auth(_) => Err(super::protocol_error("AUTH without a method at CONNECT")),
+            Packet::Auth(auth) => self.handle_auth(seat, auth),
             Packet::Connack(_) | Packet::Suback(_) | Packet::Unsuback(_) | Packet::Pingresp => {
                 Err(super::protocol_error("a packet only servers send"))
             }

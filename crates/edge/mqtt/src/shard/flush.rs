@@ -245,9 +245,7 @@ impl Shard {
             return;
         };
         let version = connection.version;
-        let max = connection
-            .session()
-            .map_or(u32::MAX, |session| session.client_packet_max);
+        let max = connection.client_packet_max();
         let out = &mut connection.out.tail;
         if let Err(error) = encode_within(packet, version, max, out) {
             tracing::debug!(%error, "packet not sent");

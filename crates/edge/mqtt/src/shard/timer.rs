@@ -13,6 +13,8 @@ pub(crate) enum Timer {
     /// Not let in yet.
     Connect,
     KeepAlive,
+    /// A client authenticates once more.
+    Exchange,
     /// An acknowledgement waits.
     Publish,
     /// The peer has had time to read the last bytes.

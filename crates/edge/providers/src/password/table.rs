@@ -9,6 +9,7 @@ use bifrust_plugin_api::Action;
 use hashbrown::HashMap;
 
 use crate::rules::AccessRule;
+use crate::scram::ScramVerifier;
 use crate::user_file::User;
 
 /// What unknown users are checked against while there is no user at all. Nobody knows its password.
@@ -36,6 +37,8 @@ pub(super) struct Account {
     text: String,
     /// The keyed hash of the one password that was found right.
     verified: OnceLock<blake3::Hash>,
+    /// `None`: no enhanced authentication for this user.
+    pub(super) scram: Option<ScramVerifier>,
     publish: Option<Vec<AccessRule>>,
     subscribe: Option<Vec<AccessRule>>,
 }
@@ -57,6 +60,9 @@ impl Table {
             else {
                 continue;
             };
+            let Ok(scram) = user.scram.as_deref().map(str::parse).transpose() else {
+                continue;
+            };
             let verified = before
                 .and_then(|before| before.find(&tenant, &user.name))
                 .filter(|old| old.text == user.password)
@@ -67,6 +73,7 @@ impl Table {
                 hash,
                 text: user.password.clone(),
                 verified,
+                scram,
                 publish,
                 subscribe,
             });

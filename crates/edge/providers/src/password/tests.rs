@@ -50,6 +50,7 @@ fn user(tenant: &str, name: &str, password: &str) -> User {
         tenant: tenant.to_owned(),
         name: name.to_owned(),
         password: quick_hash(password),
+        scram: None,
         publish: None,
         subscribe: None,
     }

@@ -17,13 +17,6 @@ pub(super) fn packet(connect: &Connect) -> Result<(), Refused> {
     if connect.version == Version::V31 {
         return Err(version_refused("MQTT 3.1 is not served yet"));
     }
-    if connect.properties.authentication_method.is_some() {
-        return Err(Refused::new(
-            ReasonCode::BAD_AUTHENTICATION_METHOD,
-            EventKind::NotAuthorizedClient,
-            "extended authentication is not served yet",
-        ));
-    }
     if connect.client_id.is_empty() && !connect.clean_start && connect.version != Version::V5 {
         // MQTT-3.1.3-8.
         return Err(Refused::new(
@@ -229,6 +222,10 @@ pub(super) fn refusal(refusal: Refusal) -> Refused {
         ),
         Refusal::NotAuthorized => (ReasonCode::NOT_AUTHORIZED, EventKind::NotAuthorizedClient),
         Refusal::Banned => (ReasonCode::BANNED, EventKind::NotAuthorizedClient),
+        Refusal::BadMethod => (
+            ReasonCode::BAD_AUTHENTICATION_METHOD,
+            EventKind::NotAuthorizedClient,
+        ),
     };
     Refused::new(reason, event, refusal.to_string())
 }
