@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::{DRAIN_WITHIN, resume};
 use crate::broker::Broker;
 use crate::client::{Client, Received};
-use crate::wire::{Connect, Packet, Version, Will};
+use crate::wire::{self, Ack, AckKind, Connect, Packet, Version, Will};
 
 fn watcher() -> Connect {
     Connect::persistent(Version::V5, "will watcher")
@@ -56,6 +56,12 @@ pub(super) fn check(broker: &Broker, topics: &[String], found: &mut Vec<String>)
                     found.push(format!("duplicate: will {}", publish.topic));
                 }
             }
+            // Of an earlier check whose last acknowledgement the kill took.
+            Received::Packet(Packet::Ack(Ack {
+                kind: AckKind::Pubrel,
+                id,
+                ..
+            })) => client.send(&wire::ack(AckKind::Pubcomp, id)),
             other => {
                 found.push(format!("lost: wills {missing:?} ({other:?})"));
                 return;
