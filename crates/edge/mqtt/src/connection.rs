@@ -62,11 +62,11 @@ pub(crate) enum Phase {
 
 /// Why nothing is read from a connection: a set, empty while it is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Pauses(u8);
+pub(crate) struct Pauses(u16);
 
 /// One reason not to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
+#[repr(u16)]
 pub(crate) enum Pause {
     /// CONNECT is being answered.
     Connect = 1,
@@ -84,6 +84,8 @@ pub(crate) enum Pause {
     Output = 64,
     /// It goes faster than its tenant allows.
     Rate = 128,
+    /// Its tenant has had its share of this round.
+    Turn = 256,
 }
 
 impl Pauses {
@@ -92,7 +94,7 @@ impl Pauses {
     }
 
     pub(crate) fn has(self, pause: Pause) -> bool {
-        self.0 & pause as u8 != 0
+        self.0 & pause as u16 != 0
     }
 }
 
@@ -219,7 +221,7 @@ impl Connection {
         if self.pauses.is_empty() {
             self.paused_ms = now_ms;
         }
-        self.pauses.0 |= pause as u8;
+        self.pauses.0 |= pause as u16;
     }
 
     /// Takes one reason away; the last one lets reading go on.
@@ -227,7 +229,7 @@ impl Connection {
         if !self.pauses.has(pause) {
             return;
         }
-        self.pauses.0 &= !(pause as u8);
+        self.pauses.0 &= !(pause as u16);
         if self.pauses.is_empty() {
             // Time in which we did not read is not the client's silence.
             self.heard_ms += now_ms.saturating_sub(self.paused_ms.max(self.heard_ms));

@@ -5,6 +5,7 @@ mod durable;
 mod flush;
 mod route;
 pub(crate) mod timer;
+pub(crate) mod turns;
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -31,6 +32,7 @@ use crate::subscriptions::Subscriptions;
 use crate::transport::Transport;
 pub(crate) use route::{DURABLE_MAX, undelivered_kind};
 use timer::{STEP_MS, Timer, Wheel};
+use turns::Turns;
 
 /// Bytes read at once; shared by all connections of the shard.
 pub(crate) const READ_BUFFER: usize = 64 << 10;
@@ -49,6 +51,9 @@ pub(crate) struct Shard {
     pub(crate) subscriptions: Subscriptions,
     pub(crate) metrics: Metrics,
     pub(crate) wheel: Wheel,
+    pub(crate) turns: Turns,
+    /// Work done so far, as turns count it.
+    pub(crate) work: u64,
     pub(crate) read_buffer: Vec<u8>,
     /// Empty buffers to encode into.
     pub(crate) buffers: Vec<BytesMut>,
@@ -186,6 +191,8 @@ impl Shard {
             subscriptions: Subscriptions::default(),
             metrics,
             wheel: Wheel::new(),
+            turns: Turns::default(),
+            work: 0,
             read_buffer: vec![0; READ_BUFFER],
             buffers: Vec::new(),
             dirty: Vec::new(),

@@ -11,11 +11,12 @@ use bytes::{Buf, Bytes, BytesMut};
 use super::{Connection, Ending, Pause, Phase};
 use crate::mailbox::Seat;
 use crate::shard::timer::Timer;
+use crate::shard::turns::PACKET_WORK;
 use crate::shard::{READ_BUFFER, Shard};
 use crate::transport::Read;
 
-/// Bytes taken from one connection before others have their turn.
-const BYTES_PER_TURN: usize = 4 * READ_BUFFER;
+/// Work done for one connection before others have their turn.
+const WORK_PER_TURN: u64 = 4 * READ_BUFFER as u64;
 /// Packets taken from one buffer before others have their turn.
 const PACKETS_PER_TURN: usize = 2048;
 /// Packets above this size are gathered in memory of their own, and their payload is not copied
@@ -75,13 +76,37 @@ impl Shard {
             .connection(seat)
             .and_then(|connection| connection.waker.clone());
         if let Some(waker) = waker {
-            self.read_turn(seat, &mut Context::from_waker(&waker));
+            self.resume(seat, Pause::Turn);
+            self.read_some(seat, &mut Context::from_waker(&waker));
         }
     }
 
+    /// Reads if it is the tenant's turn.
     fn read_turn(&mut self, seat: Seat, context: &mut Context<'_>) {
-        let mut taken = 0;
-        while taken < BYTES_PER_TURN {
+        let Some(connection) = self.connection(seat) else {
+            return;
+        };
+        let is_reading = connection.pauses.is_empty();
+        let tenant = match connection.session() {
+            Some(session) if is_reading => session.tenant.number,
+            // Who it belongs to is not known yet, or nothing is read but to be thrown away.
+            _ => return self.read_some(seat, context),
+        };
+        if !self.turns.begin(tenant, seat) {
+            self.pause(seat, Pause::Turn);
+            self.wake_flusher();
+            return;
+        }
+        let before = self.work;
+        self.read_some(seat, context);
+        if let Some(next) = self.turns.end(tenant, self.work - before) {
+            self.resume(next, Pause::Turn);
+        }
+    }
+
+    fn read_some(&mut self, seat: Seat, context: &mut Context<'_>) {
+        let begun = self.work;
+        while self.work - begun < WORK_PER_TURN {
             let Some(connection) = self.connection(seat) else {
                 return;
             };
@@ -91,12 +116,12 @@ impl Shard {
                 _ => {}
             }
             if connection.is_held {
-                taken += PACKETS_PER_TURN; // some work, whatever its bytes
+                self.work += 1;
                 self.consume_held(seat);
                 continue;
             }
             match self.read_once(seat, context) {
-                Some(n) => taken += n,
+                Some(n) => self.work += n as u64,
                 None => return,
             }
         }
@@ -257,6 +282,7 @@ impl Shard {
                         let start = used + frame.header_len;
                         used += frame.total_len();
                         self.heard(seat);
+                        self.work += PACKET_WORK;
                         self.handle(seat, frame, Body::Borrowed(&buffer[start..used]));
                         continue;
                     }

@@ -12,6 +12,7 @@ use bifrust_mqtt_codec::{
 use bytes::BytesMut;
 
 use super::Shard;
+use super::turns::DELIVERY_WORK;
 use crate::connection::{Connection, Ending, codec_qos};
 use crate::mailbox::Seat;
 use crate::metrics::Drop;
@@ -92,6 +93,7 @@ impl Shard {
             self.metrics.dropped(Drop::Expired);
             return;
         };
+        self.work += DELIVERY_WORK * local.targets.len() as u64;
         let mut templates = Templates::new(message, expiry, local.targets.len());
         for target in &local.targets {
             if target.has_no_local && self.is_own(target, message) {

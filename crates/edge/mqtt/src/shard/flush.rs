@@ -35,6 +35,18 @@ impl Shard {
             self.post_outgoing(shard);
         }
         self.end_doomed();
+        self.next_round();
+    }
+
+    /// All that was ready has had its turn: those who wait for theirs are next.
+    fn next_round(&mut self) {
+        let mut called = Vec::new();
+        if self.turns.next_round(&mut called) {
+            self.wake_flusher();
+        }
+        for seat in called {
+            self.resume(seat, Pause::Turn);
+        }
     }
 
     /// Remembers that a connection has something to write.
