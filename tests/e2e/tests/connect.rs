@@ -35,15 +35,7 @@ fn connack_of_v5_states_what_is_not_there_and_the_limits() {
     let client = broker.connect(&Connect::v5("limits"));
     let said = &client.connack;
     assert!(said.has(&Property::SharedAvailable(0)), "{said:?}");
-    let alias = said.find(|p| match p {
-        Property::TopicAliasMaximum(maximum) => Some(*maximum),
-        _ => None,
-    });
-    assert_eq!(
-        alias.unwrap_or(0),
-        0,
-        "no topic alias may be promised: {said:?}"
-    );
+    assert!(said.has(&Property::TopicAliasMaximum(32)), "{said:?}");
     assert!(said.has(&Property::ReceiveMaximum(1000)), "{said:?}");
     assert!(
         said.has(&Property::MaximumPacketSize(1024 * 1024)),
@@ -81,10 +73,7 @@ fn session_expiry_above_the_limit_is_lowered_and_told() {
 #[test]
 fn unknown_protocol_levels_are_refused() {
     let broker = Broker::start();
-    // MQTT-3.1.2-2 (v3.1.1): 0x01 and closed; level 3 is MQTT 3.1, not spoken here.
-    let mut client = Client::dial(broker.tcp(), Version::V3);
-    client.send(&raw_connect("MQIsdp", 3, 2, "old"));
-    assert_eq!(client.expect_refusal(), Some(0x01));
+    // MQTT-3.1.2-2 (v3.1.1): 0x01 and closed.
     let mut client = Client::dial(broker.tcp(), Version::V3);
     client.send(&raw_connect("MQTT", 3, 2, "odd"));
     assert!(matches!(client.expect_refusal(), None | Some(0x01)));
@@ -415,4 +404,46 @@ fn disconnect_flags_and_reasons_are_checked() {
     later.0.push(Property::SessionExpiry(10));
     client.send(&wire::disconnect(Version::V5, 0, &later));
     client.expect_disconnect(0x82);
+}
+
+#[test]
+fn mqtt_3_1_is_spoken_from_end_to_end() {
+    let broker = Broker::start();
+    // 3.1 knows no empty client identifier, clean session or not.
+    for flags in [0, 2] {
+        let mut client = Client::dial(broker.tcp(), Version::V3);
+        client.send(&raw_connect("MQIsdp", 3, flags, ""));
+        assert_eq!(client.expect_refusal(), Some(0x02));
+    }
+    // Identifiers over 23 characters are taken, as other servers do.
+    let id = "a".repeat(200);
+    let mut client = Client::dial(broker.tcp(), Version::V3);
+    for round in 0..2 {
+        if round > 0 {
+            client = Client::dial(broker.tcp(), Version::V3);
+        }
+        client.send(&raw_connect("MQIsdp", 3, 0, &id));
+        match client.next_packet() {
+            // 3.1 has no flags in CONNACK, also if the session was there.
+            Packet::Connack {
+                is_present, code, ..
+            } => assert_eq!((is_present, code), (false, 0)),
+            other => panic!("{other:?}"),
+        }
+        if round == 0 {
+            client.subscribe("old/#", 2);
+            client.cut();
+            let mut writer = broker.connect(&Connect::v5("writer"));
+            assert_eq!(writer.publish(&Publish::new("old/kept", "1").qos(1)), 0);
+            client = Client::dial(broker.tcp(), Version::V3);
+        }
+    }
+    assert_eq!(client.receive_texts(1), ["1"]);
+    for qos in 0..=2 {
+        client.publish(&Publish::new("old/x", "back").qos(qos));
+        assert_eq!(client.receive().qos, qos);
+    }
+    client.unsubscribe(&["old/#"]);
+    client.ping();
+    client.disconnect();
 }

@@ -398,3 +398,64 @@ fn malformed_acknowledgements_end_the_connection() {
         }
     }
 }
+
+#[test]
+fn a_topic_alias_stands_for_its_topic() {
+    let broker = Broker::start();
+    let mut reader = broker.connect(&Connect::v5("reader"));
+    reader.subscribe("#", 1);
+    let mut writer = broker.connect(&Connect::v5("writer"));
+    let aliased = |topic: &str, alias, payload: &str| {
+        Publish::new(topic, payload)
+            .qos(1)
+            .property(Property::TopicAlias(alias))
+    };
+    for (topic, alias, payload, expected) in [
+        ("a/b", 1, "1", "a/b"),
+        ("c", 32, "2", "c"),
+        ("", 1, "3", "a/b"),
+        ("", 32, "4", "c"),
+        ("d", 1, "5", "d"), // MQTT-3.3.2.3.4: the number gets a new meaning
+        ("", 1, "6", "d"),
+    ] {
+        assert_eq!(writer.publish(&aliased(topic, alias, payload)), 0);
+        let got = reader.receive();
+        assert_eq!(
+            (got.topic.as_str(), got.text().as_str()),
+            (expected, payload)
+        );
+        let is_alias = |p: &Property| matches!(p, Property::TopicAlias(_)).then_some(());
+        assert!(got.properties.find(is_alias).is_none(), "not passed on");
+    }
+    // A new connection knows nothing of them (MQTT-3.3.2-7), and there are 32 (MQTT-3.3.2-9).
+    for (alias, reason) in [(1, 0x82), (33, 0x94), (0, 0x94)] {
+        let mut stranger = broker.connect(&Connect::v5("stranger"));
+        stranger.send_publish(&aliased("", alias, "x"));
+        stranger.expect_disconnect(reason);
+    }
+    reader.expect_silence();
+}
+
+#[test]
+fn topics_of_the_server_are_not_published_to() {
+    let broker = Broker::start();
+    let mut reader = broker.connect(&Connect::v5("reader"));
+    reader.subscribe("$SYS/#", 1);
+    for topic in ["$SYS/x", "$share/g/x", "$oshare/g/x", "$events/x"] {
+        for version in VERSIONS {
+            let mut writer = broker.connect(&Connect::new(version, "writer"));
+            writer.send_publish(&Publish::new(topic, "x").qos(1));
+            if version == Version::V5 {
+                assert_eq!(writer.next_ack().code, 0x87, "{topic}");
+            } else {
+                writer.expect_closed(); // ForbiddenPublishV3
+            }
+        }
+    }
+    // Others that begin with a dollar sign are anybody's.
+    let mut writer = broker.connect(&Connect::v5("writer"));
+    reader.subscribe("$mine/#", 1);
+    assert_eq!(writer.publish(&Publish::new("$mine/x", "x").qos(1)), 0);
+    assert_eq!(reader.receive().topic, "$mine/x");
+    reader.expect_silence();
+}

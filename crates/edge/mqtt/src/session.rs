@@ -1,6 +1,7 @@
 //! A session while its client is connected: protocol state, without sockets and clocks.
 
 pub(crate) mod acks;
+pub(crate) mod aliases;
 pub(crate) mod durable;
 pub(crate) mod fifo;
 pub(crate) mod inbound;
@@ -20,6 +21,7 @@ use crate::connection::subscribe::FilterRequest;
 use crate::retained::Scans;
 use crate::subscriptions::LocalMatch;
 use acks::Acks;
+use aliases::Aliases;
 use durable::Durable;
 use inbound::Inbound;
 use queue::Queue;
@@ -60,6 +62,10 @@ pub(crate) struct Session {
     pub(crate) memo: Option<Box<Memo>>,
     /// Of a client that named an authentication method.
     pub(crate) exchange: Option<Box<Exchange>>,
+    /// Topics that the client has given numbers.
+    pub(crate) topic_aliases: Option<Box<Aliases>>,
+    /// The highest of these numbers.
+    pub(crate) topic_alias_max: u16,
     /// An overflow is about to end it.
     pub(crate) is_doomed: bool,
 }

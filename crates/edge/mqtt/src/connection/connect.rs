@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bifrust_inbox::{Cause, Detach, InboxError, Open, Opened, SessionRef, Will};
 use bifrust_model::{
-    ClientId, ClientInfo, EventKind, Message, SessionKey, Settings, Tenant, Topic,
+    ClientId, ClientInfo, EventKind, Message, Protocol, SessionKey, Settings, Tenant, Topic,
 };
 use bifrust_mqtt_codec::{
     Connack, ConnackProperties, Connect, DecodeError, Frame, Packet, Qos, ReasonCode, Version,
@@ -65,6 +65,14 @@ struct Accepted {
 }
 
 impl Accepted {
+    /// v3 has no topic aliases.
+    fn topic_alias_max(&self) -> u16 {
+        match self.client.protocol {
+            Protocol::V5 => u16::try_from(self.settings.max_topic_alias).unwrap_or(u16::MAX),
+            Protocol::V31 | Protocol::V311 => 0,
+        }
+    }
+
     fn key(&self) -> SessionKey {
         SessionKey {
             tenant: self.tenant.number,
@@ -573,6 +581,8 @@ fn session(accepted: &Accepted, opened: &Opened, client_packet_max: u32) -> Sess
         acks: Default::default(),
         inbound,
         memo: None,
+        topic_aliases: None,
+        topic_alias_max: accepted.topic_alias_max(),
         is_doomed: false,
         exchange: None,
     }
@@ -594,6 +604,7 @@ fn connack(connecting: &mut Connecting, accepted: &Accepted, opened: &Opened) ->
                 _ => Qos::ExactlyOnce,
             },
             retain_available: settings.retain_enabled,
+            topic_alias_maximum: accepted.topic_alias_max(),
             maximum_packet_size: NonZeroU32::new(settings.max_user_payload_bytes),
             assigned_client_id: connecting
                 .is_id_assigned

@@ -41,7 +41,11 @@ struct Refusal {
 }
 
 impl Shard {
-    pub(super) fn handle_publish(&mut self, seat: Seat, publish: Publish) -> Result<(), Ending> {
+    pub(super) fn handle_publish(
+        &mut self,
+        seat: Seat,
+        mut publish: Publish,
+    ) -> Result<(), Ending> {
         let now_ms = self.now_ms;
         let qos = model_qos(publish.qos);
         self.metrics.received(qos);
@@ -60,6 +64,9 @@ impl Shard {
         };
         let settings = session.tenant.settings.load();
         check_features(&publish, &settings)?;
+        if let Some(alias) = publish.properties.topic_alias {
+            resolve_alias(session, alias, &mut publish.topic, &settings)?;
+        }
         let packet_id = publish.packet_id.map_or(0, PacketId::get);
         if qos == Qos::ExactlyOnce {
             match session.inbound.seen(packet_id) {
@@ -142,6 +149,13 @@ impl Shard {
                 }));
             }
         };
+        if is_reserved(&topic) {
+            return Ok(Verdict::Refused(Refusal {
+                reason: ReasonCode::NOT_AUTHORIZED,
+                event: EventKind::PubActionDisallow,
+                topic: Some(topic),
+            }));
+        }
         let says_utf8 = publish.properties.payload_format_utf8 == Some(true);
         if says_utf8
             && settings.payload_format_validation_enabled
@@ -421,16 +435,47 @@ fn topic_of(
     Ok(topic)
 }
 
+/// Puts a topic where its alias stands, or remembers the alias (3.3.2.3.4).
+fn resolve_alias(
+    session: &mut Session,
+    alias: u16,
+    topic: &mut ByteString,
+    settings: &Settings,
+) -> Result<(), Ending> {
+    if alias == 0 || alias > session.topic_alias_max {
+        // MQTT-3.3.2-8, -9.
+        return Err(Ending::violation(
+            ReasonCode::TOPIC_ALIAS_INVALID,
+            "a topic alias above the maximum",
+        ));
+    }
+    let aliases = session.topic_aliases.get_or_insert_default();
+    if !topic.is_empty() {
+        // One that is too long is refused as a topic; it is not worth remembering.
+        if topic.len() <= settings.max_topic_length as usize {
+            aliases.set(alias, topic);
+        }
+        return Ok(());
+    }
+    match aliases.get(alias) {
+        Some(known) => *topic = known.clone(),
+        None => return Err(super::protocol_error("an unknown topic alias")),
+    }
+    Ok(())
+}
+
+/// Topics that belong to the server.
+fn is_reserved(topic: &Topic) -> bool {
+    let name = topic.as_str();
+    name.starts_with('$')
+        && ["$SYS/", "$share/", "$oshare/", "$events/"]
+            .iter()
+            .any(|reserved| name.starts_with(reserved))
+}
+
 /// What the tenant's settings and the standard say about a PUBLISH whatever its topic.
 fn check_features(publish: &Publish, settings: &Settings) -> Result<(), Ending> {
     let properties = &publish.properties;
-    if properties.topic_alias.is_some() {
-        // CONNACK offered none (MQTT-3.2.2-17, 3.3.2.3.4).
-        return Err(Ending::violation(
-            ReasonCode::TOPIC_ALIAS_INVALID,
-            "topic aliases are not offered",
-        ));
-    }
     if !properties.subscription_ids.is_empty() {
         // MQTT-3.3.4-6.
         return Err(super::protocol_error(

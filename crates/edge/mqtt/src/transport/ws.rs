@@ -17,7 +17,7 @@ use super::{Out, Read, read_stream};
 /// Paths that are served.
 const PATHS: [&str; 2] = ["/mqtt", "/"];
 /// Sub-protocols that are spoken (MQTT-6.0.0-3); the second is an old name of the first.
-const PROTOCOLS: [&str; 2] = ["mqtt", "mqttv3.1.1"];
+const PROTOCOLS: [&str; 3] = ["mqtt", "mqttv3.1.1", "mqttv3.1"];
 /// The largest message before the client is let in.
 const FIRST_MESSAGE_MAX: usize = 1 << 20;
 /// What frames may add around a packet.

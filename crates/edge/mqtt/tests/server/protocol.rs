@@ -12,7 +12,7 @@ fn connack_says_what_is_not_served() {
     let (_, connack) = broker.connect(Connect::new(Version::V5, ""));
     let properties = connack.properties.unwrap();
     assert!(!properties.shared_subscription_available);
-    assert_eq!(properties.topic_alias_maximum, 0);
+    assert_eq!(properties.topic_alias_maximum, 32);
     assert_eq!(properties.receive_maximum.unwrap().get(), 1000);
     assert!(properties.assigned_client_id.unwrap().starts_with("auto-"));
     assert_eq!(properties.session_expiry, None);
@@ -25,11 +25,11 @@ fn unfit_connects_get_their_code() {
     method.properties.authentication_method = Some("SCRAM".into());
     let mut no_id = Connect::new(Version::V311, "");
     no_id.clean_start = false;
-    let level3 = Connect::new(Version::V31, "c");
+    let level3 = Connect::new(Version::V31, "");
     for (connect, reason) in [
         (method, ReasonCode::BAD_AUTHENTICATION_METHOD),
         (no_id, ReasonCode::CLIENT_IDENTIFIER_NOT_VALID),
-        (level3, ReasonCode::UNSUPPORTED_PROTOCOL_VERSION),
+        (level3, ReasonCode::CLIENT_IDENTIFIER_NOT_VALID),
         (
             Connect::new(Version::V5, "x".repeat(1025)),
             ReasonCode::CLIENT_IDENTIFIER_NOT_VALID,
@@ -46,7 +46,7 @@ fn violations_end_the_connection_with_their_code() {
     let broker = Broker::start();
     let alias = Packet::Publish(Publish {
         properties: PublishProperties {
-            topic_alias: Some(1),
+            topic_alias: Some(33),
             ..Default::default()
         },
         ..publish("t", Qos::AtMostOnce, 0, "")

@@ -14,15 +14,18 @@ use crate::shard::DURABLE_MAX;
 
 /// What the packet itself says, whoever sent it.
 pub(super) fn packet(connect: &Connect) -> Result<(), Refused> {
-    if connect.version == Version::V31 {
-        return Err(version_refused("MQTT 3.1 is not served yet"));
-    }
-    if connect.client_id.is_empty() && !connect.clean_start && connect.version != Version::V5 {
+    let needs_id = match connect.version {
+        // MQTT 3.1 knows no empty identifiers.
+        Version::V31 => true,
+        Version::V311 => !connect.clean_start,
+        Version::V5 => false,
+    };
+    if needs_id && connect.client_id.is_empty() {
         // MQTT-3.1.3-8.
         return Err(Refused::new(
             ReasonCode::CLIENT_IDENTIFIER_NOT_VALID,
             EventKind::IdentifierRejected,
-            "no client identifier for a session that stays",
+            "no client identifier",
         ));
     }
     match &connect.will {
