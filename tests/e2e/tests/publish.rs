@@ -309,7 +309,7 @@ fn requests_are_answered_through_the_response_topic() {
 fn publish_properties_are_checked() {
     let broker = Broker::start();
     let cases = [
-        (Property::TopicAlias(1), vec![0x94]), // no alias is allowed: MQTT-3.2.2-17 (server)
+        (Property::TopicAlias(33), vec![0x94]), // CONNACK allows 32: MQTT-3.3.2-9
         (Property::TopicAlias(0), vec![0x94, 0x82]), // MQTT-3.3.2-8
         (Property::SubscriptionId(1), vec![0x82]), // MQTT-3.3.4-6
         (
