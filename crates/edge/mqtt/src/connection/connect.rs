@@ -116,6 +116,10 @@ impl Shard {
         };
         connection.version = connect.version;
         if let Err(refused) = judge::packet(&connect) {
+            if refused.reason == ReasonCode::TOPIC_NAME_INVALID && connect.version != Version::V5 {
+                // 3.1.1, MQTT-3.1.4-1: malformed, and there is no code for it.
+                return Err(Ending::silent(refused.event, refused.detail));
+            }
             return self.refuse(seat, &refused);
         }
         let is_id_assigned = connect.client_id.is_empty();
