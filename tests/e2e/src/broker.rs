@@ -1,8 +1,8 @@
 //! A broker process of a test's own.
 
 use std::fs;
-use std::io::Write;
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 use bifrust_fault::LossyDisk;
 use tempfile::TempDir;
 
+use crate::authority::Authority;
+use crate::carrier::Carrier;
 use crate::client::Client;
 use crate::peer;
 use crate::wire::Connect;
@@ -140,10 +142,14 @@ impl Builder {
 /// The addresses a broker serves on.
 #[derive(Clone, Copy, Debug)]
 pub struct Addresses {
-    /// MQTT.
+    /// MQTT over the transport under test, TCP if nothing else is said.
     pub tcp: SocketAddr,
+    /// MQTT over TLS.
+    pub tls: Option<SocketAddr>,
     /// MQTT over WebSocket.
     pub ws: Option<SocketAddr>,
+    /// MQTT over WebSocket over TLS.
+    pub wss: Option<SocketAddr>,
     /// Health and metrics.
     pub api: Option<SocketAddr>,
 }
@@ -174,7 +180,18 @@ impl Broker {
         self.addresses.expect("the broker has started")
     }
 
-    /// The MQTT address.
+    /// The TLS address.
+    pub fn tls(&self) -> SocketAddr {
+        self.addresses().tls.expect("the broker has a TLS listener")
+    }
+
+    /// The address of WebSocket over TLS.
+    pub fn wss(&self) -> SocketAddr {
+        let wss = self.addresses().wss;
+        wss.expect("the broker has a listener for WebSocket over TLS")
+    }
+
+    /// The MQTT address, over the transport under test.
     pub fn tcp(&self) -> SocketAddr {
         self.addresses().tcp
     }
@@ -191,6 +208,31 @@ impl Broker {
         self.addresses()
             .api
             .expect("the broker has an API listener")
+    }
+
+    /// A number at `/metrics`, by its whole name with labels; 0 while there is none.
+    pub fn metric(&self, name: &str) -> f64 {
+        let mut stream = TcpStream::connect(self.api()).expect("the API accepts");
+        let request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        stream.write_all(request).expect("open");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("text");
+        let mut lines = answer.lines().filter_map(|line| line.rsplit_once(' '));
+        let found = lines.find(|(found, _)| *found == name);
+        found.map_or(0.0, |(_, value)| value.parse().expect("a number"))
+    }
+
+    /// Waits until a number at `/metrics` is this.
+    pub fn wait_metric(&self, name: &str, value: f64) {
+        let deadline = Instant::now() + START_WITHIN;
+        loop {
+            let found = self.metric(name);
+            if found == value {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{name} is {found}, not {value}");
+            thread::sleep(LOOK);
+        }
     }
 
     /// The process id.
@@ -295,6 +337,13 @@ impl Broker {
                 command.args([listener, "127.0.0.1:0"]);
             }
         }
+        let carrier = Carrier::under_test();
+        if carrier.has_tls() {
+            let issued = Authority::of_servers().of_localhost();
+            let (cert, key) = issued.write(self.home.path(), "under-test");
+            command.args([&format!("--{}", carrier.name()), "127.0.0.1:0"]);
+            command.arg("--cert").arg(cert).arg("--key").arg(key);
+        }
         command
             .arg("--data")
             .arg(&self.data)
@@ -313,8 +362,10 @@ impl Broker {
         let ready: serde_json::Value = serde_json::from_str(&text).ok()?;
         let address = |name: &str| ready[name].as_str().and_then(|text| text.parse().ok());
         Some(Addresses {
-            tcp: address("tcp")?,
+            tcp: address(Carrier::under_test().name()).or_else(|| address("tcp"))?,
+            tls: address("tls"),
             ws: address("ws"),
+            wss: address("wss"),
             api: address("api"),
         })
     }

@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use crate::carrier::Carrier;
 use crate::wire::{
     self, Ack, AckKind, Connect, Filter, PINGREQ, Packet, Properties, Publish, Version,
 };
@@ -94,14 +95,12 @@ impl Client {
         }
     }
 
-    /// A TCP connection, nothing sent yet.
+    /// A connection over the transport under test, nothing sent yet.
     pub fn dial(address: SocketAddr, version: Version) -> Self {
-        let stream = TcpStream::connect(address).expect("the broker accepts");
-        stream.set_nodelay(true).expect("a socket option");
-        Self::over(Box::new(stream), version)
+        Self::over(Carrier::under_test().dial(address), version)
     }
 
-    /// A TCP connection with CONNECT sent, accepted.
+    /// A connection with CONNECT sent, accepted.
     pub fn connect(address: SocketAddr, connect: &Connect) -> Self {
         let mut client = Self::dial(address, connect.version);
         let code = client.greet(connect);

@@ -38,7 +38,9 @@ pub(crate) fn ready(home: &Path) -> Option<Addresses> {
     TcpStream::connect(address(ports[0])).ok()?;
     Some(Addresses {
         tcp: address(ports[0]),
+        tls: None,
         ws: Some(address(ports[1])),
+        wss: None,
         api: None,
     })
 }

@@ -1,10 +1,10 @@
 //! A WebSocket client made of raw frames, so that tests choose how bytes are cut into them.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use crate::client::{Transport, read_before};
+use crate::client::Transport;
 
 /// The first bits of a frame (RFC 6455, 5.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +40,7 @@ impl Upgrade {
 
 /// A WebSocket connection.
 pub struct WebSocket {
-    stream: TcpStream,
+    below: Box<dyn Transport>,
     raw: Vec<u8>,
     payload: Vec<u8>,
     close_code: Option<u16>,
@@ -50,7 +50,17 @@ pub struct WebSocket {
 impl WebSocket {
     /// Asks for an upgrade at `path` with these sub-protocols (none: no such header).
     pub fn open(address: SocketAddr, path: &str, protocols: Option<&str>) -> (Self, Upgrade) {
-        let mut stream = TcpStream::connect(address).expect("the WebSocket listener accepts");
+        let stream = TcpStream::connect(address).expect("the WebSocket listener accepts");
+        Self::over(Box::new(stream), address, path, protocols)
+    }
+
+    /// As [`open`](Self::open), over another transport.
+    pub fn over(
+        mut below: Box<dyn Transport>,
+        address: SocketAddr,
+        path: &str,
+        protocols: Option<&str>,
+    ) -> (Self, Upgrade) {
         let offer = protocols
             .map(|names| format!("Sec-WebSocket-Protocol: {names}\r\n"))
             .unwrap_or_default();
@@ -59,8 +69,8 @@ impl WebSocket {
              Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
              Sec-WebSocket-Version: 13\r\n{offer}\r\n"
         );
-        stream
-            .write_all(request.as_bytes())
+        below
+            .send(request.as_bytes())
             .expect("the upgrade request is sent");
         let deadline = Instant::now() + Duration::from_secs(10);
         let mut raw = Vec::new();
@@ -69,7 +79,9 @@ impl WebSocket {
                 break end + 4;
             }
             let mut chunk = [0; 2048];
-            let count = read_before(&mut stream, &mut chunk, deadline).expect("an upgrade answer");
+            let count = below
+                .receive(&mut chunk, deadline)
+                .expect("an upgrade answer");
             if count == 0 {
                 break raw.len();
             }
@@ -83,7 +95,7 @@ impl WebSocket {
             .and_then(|code| code.parse().ok())
             .unwrap_or(0);
         let socket = Self {
-            stream,
+            below,
             raw: rest,
             payload: Vec::new(),
             close_code: None,
@@ -94,13 +106,12 @@ impl WebSocket {
 
     /// Sends one frame.
     pub fn send_frame(&mut self, opcode: Opcode, is_last: bool, payload: &[u8]) -> io::Result<()> {
-        self.stream
-            .write_all(&Self::frame(opcode, is_last, payload))
+        self.below.send(&Self::frame(opcode, is_last, payload))
     }
 
     /// Sends bytes as they are, for several frames in one segment.
     pub fn send_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.write_all(bytes)
+        self.below.send(bytes)
     }
 
     /// The bytes of one frame.
@@ -193,7 +204,7 @@ impl Transport for WebSocket {
                 return Ok(count);
             }
             let mut chunk = [0; 16 * 1024];
-            let count = read_before(&mut self.stream, &mut chunk, deadline)?;
+            let count = self.below.receive(&mut chunk, deadline)?;
             if count == 0 {
                 return Ok(0);
             }
@@ -202,7 +213,7 @@ impl Transport for WebSocket {
     }
 
     fn socket(&self) -> &TcpStream {
-        &self.stream
+        self.below.socket()
     }
 }
 

@@ -17,6 +17,9 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
+    /// A listener of TLS has no certificate.
+    #[error("the listener on {0} speaks TLS and has no certificate")]
+    NoCertificate(SocketAddr),
     /// No thread or event loop could be made.
     #[error("cannot start a connection shard: {0}")]
     Thread(#[from] io::Error),

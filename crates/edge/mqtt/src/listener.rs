@@ -8,11 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use bifrust_model::{Event, EventKind};
 use rustix::net::{SocketFlags, acceptfrom_with};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::error::StartError;
 use crate::mailbox::{Arrival, Mail};
+use crate::metrics::{Refused, refused_counter};
 use crate::server::Edge;
 
 /// Connections the system may hold for us before we accept them.
@@ -107,12 +109,22 @@ fn is_of_one_connection(kind: io::ErrorKind) -> bool {
 }
 
 fn hand_over(edge: &Edge, stream: TcpStream, peer: SocketAddr, index: usize) {
-    let count = &edge.per_listener[index];
-    let max = edge.config.listeners[index].max_connections;
-    if count.fetch_add(1, Ordering::Relaxed) >= max {
+    let listener = &edge.listeners[index];
+    let proxies = &listener.proxies;
+    if proxies.has_header && !proxies.trusted.iter().any(|n| n.contains(peer.ip())) {
+        let event = EventKind::NotAuthorizedClient;
+        return turn_away(
+            edge,
+            peer,
+            Refused::UntrustedProxy,
+            event,
+            "no trusted proxy",
+        );
+    }
+    if edge.per_listener[index].fetch_add(1, Ordering::Relaxed) >= listener.max_connections {
         edge.leave(index);
-        tracing::debug!(%peer, max, "listener is full");
-        return;
+        let event = EventKind::ServerBusy;
+        return turn_away(edge, peer, Refused::Full, event, "the listener is full");
     }
     let shard = edge.mailboxes.emptiest();
     edge.mailboxes.count_connections(shard, 1);
@@ -122,4 +134,14 @@ fn hand_over(edge: &Edge, stream: TcpStream, peer: SocketAddr, index: usize) {
         listener: index,
     };
     edge.mailboxes.post(shard, Mail::Arrived(arrival));
+}
+
+fn turn_away(edge: &Edge, peer: SocketAddr, why: Refused, kind: EventKind, detail: &str) {
+    let services = &edge.services;
+    refused_counter(&*services.meters, why).add(1);
+    services.events.emit(kind, || {
+        let mut event = Event::new(kind, services.clock.stamp());
+        event.peer = Some(peer);
+        event.detail(detail)
+    });
 }

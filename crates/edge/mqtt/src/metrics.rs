@@ -27,6 +27,45 @@ const DROPS: [(Drop, &str); 5] = [
     (Drop::Refused, "refused"),
 ];
 
+/// Why a connection was given up below MQTT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// Its listener has as many as it may have.
+    Full,
+    /// A PROXY header is awaited, and it does not come from a proxy that is trusted.
+    UntrustedProxy,
+    /// What should be a PROXY header is none.
+    ProxyHeader,
+    /// Its TLS handshake failed, or a record of it cannot be read.
+    Tls,
+    /// It asked for no WebSocket that is served.
+    Http,
+    /// Its page, or its way here, is not allowed.
+    Forbidden,
+    /// It broke the rules of WebSocket.
+    WebSocket,
+}
+
+const REFUSALS: [(Refused, &str); 7] = [
+    (Refused::Full, "full"),
+    (Refused::UntrustedProxy, "untrusted-proxy"),
+    (Refused::ProxyHeader, "proxy-header"),
+    (Refused::Tls, "tls"),
+    (Refused::Http, "http"),
+    (Refused::Forbidden, "forbidden"),
+    (Refused::WebSocket, "websocket"),
+];
+
+/// The counter of connections that were given up below MQTT.
+pub(crate) fn refused_counter(meters: &dyn Meters, why: Refused) -> Counter {
+    let reason = REFUSALS.iter().find(|(refused, _)| *refused == why);
+    let meter = Meter::new(
+        "bifrust_connections_refused",
+        "Connections that were given up below MQTT.",
+    );
+    meters.counter(meter.label("reason", reason.map_or("", |(_, reason)| reason)))
+}
+
 /// A number that gathers here until [`Tally::publish`].
 struct Tally {
     gathered: u64,
@@ -57,6 +96,7 @@ pub(crate) struct Metrics {
     bytes_sent: Tally,
     stalled: Tally,
     dropped: [Tally; DROPS.len()],
+    refused: [Tally; REFUSALS.len()],
 }
 
 impl Metrics {
@@ -91,6 +131,7 @@ impl Metrics {
                 );
                 Tally::new(meters.counter(meter.label("reason", reason)))
             }),
+            refused: REFUSALS.map(|(why, _)| Tally::new(refused_counter(meters, why))),
         }
     }
 
@@ -126,12 +167,18 @@ impl Metrics {
         }
     }
 
+    pub(crate) fn refused(&mut self, why: Refused) {
+        if let Some(at) = REFUSALS.iter().position(|(refused, _)| *refused == why) {
+            self.refused[at].gathered += 1;
+        }
+    }
+
     /// Passes on what has gathered.
     pub(crate) fn publish(&mut self) {
         for tally in self.received.iter_mut().chain(&mut self.sent) {
             tally.publish();
         }
-        for tally in &mut self.dropped {
+        for tally in self.dropped.iter_mut().chain(&mut self.refused) {
             tally.publish();
         }
         self.stalled.publish();

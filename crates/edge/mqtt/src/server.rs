@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::barrier::Barrier;
-use crate::config::{Config, ListenerKind};
+use crate::config::{Config, Listener, ListenerKind};
 use crate::error::StartError;
 use crate::listener::{self, Acceptor};
 use crate::mailbox::{Mail, Mailboxes};
@@ -39,6 +39,7 @@ pub(crate) struct Edge {
     pub(crate) mailboxes: Arc<Mailboxes>,
     /// Retained copies on their way.
     pub(crate) copies: Barrier,
+    pub(crate) listeners: Vec<Arc<Listener>>,
     /// Connections per listener.
     pub(crate) per_listener: Vec<AtomicUsize>,
 }
@@ -60,6 +61,9 @@ pub fn start(
     let mut sockets = Vec::new();
     let mut addresses = Vec::new();
     for listener in &config.listeners {
+        if listener.kind.has_tls() && listener.tls.is_none() {
+            return Err(StartError::NoCertificate(listener.address));
+        }
         let socket = listener::bind(listener.address)?;
         addresses.push(Bound {
             kind: listener.kind,
@@ -69,6 +73,7 @@ pub fn start(
     }
     let per_listener = sockets.iter().map(|_| AtomicUsize::new(0)).collect();
     let edge = Arc::new(Edge {
+        listeners: config.listeners.iter().cloned().map(Arc::new).collect(),
         config,
         services,
         mailboxes: mailboxes.clone(),

@@ -41,6 +41,10 @@ pub(crate) const READ_BUFFER: usize = 64 << 10;
 /// number too, and refuse what comes beyond.
 const STORE_OVERHEAD: usize = 4 << 10;
 
+/// TLS handshakes that go a step on before everybody else has a turn: each costs as much as
+/// thousands of messages.
+const HANDSHAKES_PER_TURN: u32 = 8;
+
 /// Everything one shard owns. Borrowed once per turn, never across an await.
 pub(crate) struct Shard {
     pub(crate) id: u16,
@@ -72,6 +76,10 @@ pub(crate) struct Shard {
     /// The version of the tenants' settings that connections follow.
     settings_version: u64,
     flusher: Option<Waker>,
+    /// Steps of handshakes that may still be taken in this turn.
+    handshakes_left: u32,
+    /// Connections whose handshake goes on in the next turn.
+    waiting_handshakes: Vec<Waker>,
     started: Instant,
     /// Milliseconds since the shard began, as of this turn.
     pub(crate) now_ms: u64,
@@ -158,13 +166,14 @@ fn arrive(shared: &Rc<RefCell<Shard>>, arrival: Arrival) {
         listener,
     } = arrival;
     let mut shard = shared.borrow_mut();
-    let kind = match shard.edge.config.listeners.get(listener) {
-        Some(listener) if !shard.is_stopping => listener.kind,
+    let settled = match shard.edge.listeners.get(listener) {
+        Some(listener) if !shard.is_stopping => listener.clone(),
         _ => return shard.turn_away(listener),
     };
-    match TcpStream::from_std(stream) {
-        Ok(stream) => {
-            let transport = Transport::new(kind, stream, peer);
+    let opened =
+        TcpStream::from_std(stream).and_then(|stream| Transport::new(&settled, stream, peer));
+    match opened {
+        Ok(transport) => {
             let seat = shard.admit(listener, transport);
             let task = Task {
                 shard: shared.clone(),
@@ -203,6 +212,8 @@ impl Shard {
             lookups: 0,
             settings_version: 0,
             flusher: None,
+            handshakes_left: HANDSHAKES_PER_TURN,
+            waiting_handshakes: Vec::new(),
             started: Instant::now(),
             now_ms: 0,
             is_stopping: false,

@@ -1,20 +1,39 @@
-//! Bytes of one peer, whatever carries them. Sessions never see a socket.
+//! Bytes of one peer, whatever carries them, and the facts about it. Sessions never see a socket.
+//!
+//! ```text
+//! socket -> PROXY header -> TLS -> WebSocket -> MQTT
+//! ```
+//!
+//! Plain TCP has none of the steps and reads straight into the shard's buffer. The others decode
+//! into memory that is there only while bytes are.
 
+mod certificate;
 mod out;
+mod proxy;
+mod tls;
+mod wire;
 mod ws;
 
+use std::borrow::Cow;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bifrust_model::EventKind;
+use bifrust_plugin_api::PeerTls;
+use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 
 pub(crate) use out::Out;
-use ws::Ws;
+use tls::Tls;
+use wire::Wire;
+use ws::{Fed, Ws};
 
-use crate::config::ListenerKind;
+use crate::config::Listener;
+use crate::metrics::Refused;
 
 /// What carries a connection's bytes, and the facts about the peer.
 pub(crate) struct Transport {
@@ -24,7 +43,7 @@ pub(crate) struct Transport {
 
 enum Kind {
     Tcp(TcpStream),
-    Ws(Box<(TcpStream, Ws)>),
+    Layered(Box<Layers>),
 }
 
 /// What came of an attempt to read.
@@ -33,21 +52,72 @@ pub(crate) enum Read {
     Bytes(usize),
     /// The peer will send no more.
     End,
+    /// The carrier gives the connection up; it has an answer to write. Told once.
+    Refused(Refusal),
+}
+
+/// Why a carrier gives a connection up.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) why: Refused,
+    pub(crate) event: EventKind,
+    pub(crate) detail: Cow<'static, str>,
+}
+
+struct Layers {
+    wire: Wire,
+    listener: Arc<Listener>,
+    /// The beginning of a PROXY header; `None` once it is through, or where there is none.
+    header: Option<BytesMut>,
+    ws: Option<Ws>,
+    /// MQTT bytes that were taken out of the carriers and not read yet.
+    decoded: BytesMut,
+    /// What is told once `decoded` is read.
+    end: End,
+}
+
+enum End {
+    /// More may come.
+    Open,
+    /// The peer's carrier said that nothing more comes.
+    Closed,
+    Refused(Option<Refusal>),
 }
 
 impl Transport {
-    pub(crate) fn new(kind: ListenerKind, stream: TcpStream, peer: SocketAddr) -> Self {
-        let kind = match kind {
-            ListenerKind::Tcp => Kind::Tcp(stream),
-            ListenerKind::Ws => Kind::Ws(Box::new((stream, Ws::new()))),
+    /// A connection that was just accepted.
+    pub(crate) fn new(
+        listener: &Arc<Listener>,
+        stream: TcpStream,
+        peer: SocketAddr,
+    ) -> io::Result<Self> {
+        let tls = match &listener.tls {
+            Some(tls) if listener.kind.has_tls() => {
+                Some(Tls::new(tls.config()).map_err(io::Error::other)?)
+            }
+            _ => None,
         };
-        Self { kind, peer }
+        let ws = listener.kind.is_websocket().then(Ws::new);
+        let header = listener.proxies.has_header.then(BytesMut::new);
+        let kind = if tls.is_none() && ws.is_none() && header.is_none() {
+            Kind::Tcp(stream)
+        } else {
+            Kind::Layered(Box::new(Layers {
+                wire: Wire { stream, tls },
+                listener: listener.clone(),
+                header,
+                ws,
+                decoded: BytesMut::new(),
+                end: End::Open,
+            }))
+        };
+        Ok(Self { kind, peer })
     }
 
     fn stream(&self) -> &TcpStream {
         match &self.kind {
             Kind::Tcp(stream) => stream,
-            Kind::Ws(ws) => &ws.0,
+            Kind::Layered(layers) => &layers.wire.stream,
         }
     }
 
@@ -65,10 +135,7 @@ impl Transport {
                 Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
                 Poll::Pending => Poll::Pending,
             },
-            Kind::Ws(ws) => {
-                let (stream, ws) = &mut **ws;
-                ws.poll_read(stream, context, buffer)
-            }
+            Kind::Layered(layers) => layers.poll_read(&mut self.peer, context, buffer),
         }
     }
 
@@ -80,32 +147,56 @@ impl Transport {
     pub(crate) fn write(&mut self, out: &mut Out) -> io::Result<()> {
         match &mut self.kind {
             Kind::Tcp(stream) => out.write_to(stream),
-            Kind::Ws(ws) => {
-                let (stream, ws) = &mut **ws;
-                ws.write(stream, out)
-            }
+            Kind::Layered(layers) => layers.write(out),
         }
     }
 
-    /// Bytes the carrier itself still has to write.
+    /// Bytes the carrier itself still has to write; bytes that are encrypted count as one.
     pub(crate) fn unwritten(&self) -> usize {
         match &self.kind {
             Kind::Tcp(_) => 0,
-            Kind::Ws(ws) => ws.1.unwritten(),
+            Kind::Layered(layers) => {
+                layers.ws.as_ref().map_or(0, Ws::unwritten) + usize::from(layers.wire.has_output())
+            }
         }
     }
 
     /// The largest packet the client may send, known once it is let in.
     pub(crate) fn limit_packets(&mut self, max: usize) {
-        if let Kind::Ws(ws) = &mut self.kind {
-            ws.1.limit(max);
+        if let Kind::Layered(layers) = &mut self.kind
+            && let Some(ws) = &mut layers.ws
+        {
+            ws.limit(max);
+        }
+    }
+
+    /// Whether the next bytes cost as much as a handshake does.
+    pub(crate) fn is_handshaking(&self) -> bool {
+        match &self.kind {
+            Kind::Tcp(_) => false,
+            Kind::Layered(layers) => layers.wire.tls.as_ref().is_some_and(Tls::is_handshaking),
+        }
+    }
+
+    /// What the TLS handshake showed; `None` without TLS.
+    pub(crate) fn tls_facts(&self) -> Option<PeerTls> {
+        match &self.kind {
+            Kind::Tcp(_) => None,
+            Kind::Layered(layers) => layers.wire.tls.as_ref().map(Tls::facts),
         }
     }
 
     /// Says goodbye in the carrier's own way; [`write`](Self::write) sends it.
     pub(crate) fn close_carrier(&mut self, code: u16) {
-        if let Kind::Ws(ws) = &mut self.kind {
-            ws.1.close(code);
+        if let Kind::Layered(layers) = &mut self.kind {
+            if let Some(ws) = &mut layers.ws {
+                ws.close(code);
+                // Before TLS says that nothing follows; a full socket does not take it later either.
+                let _ = layers.wire.write_bytes(ws.output());
+            }
+            if let Some(tls) = &mut layers.wire.tls {
+                tls.close();
+            }
         }
     }
 
@@ -113,6 +204,145 @@ impl Transport {
     pub(crate) fn shutdown(&self) {
         let socket = socket2::SockRef::from(self.stream());
         let _ = socket.shutdown(Shutdown::Write); // the peer may be gone already
+    }
+}
+
+impl Layers {
+    fn poll_read(
+        &mut self,
+        peer: &mut SocketAddr,
+        context: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<Read>> {
+        if self.decoded.is_empty() {
+            match &mut self.end {
+                End::Open | End::Refused(None) => {}
+                End::Closed => return Poll::Ready(Ok(Read::End)),
+                End::Refused(refusal) => {
+                    if let Some(refusal) = refusal.take() {
+                        return Poll::Ready(Ok(Read::Refused(refusal)));
+                    }
+                }
+            }
+            match read_stream(&mut self.wire.stream, context, buffer) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Ok(Read::End)),
+                Poll::Ready(Ok(n)) => self.end = self.feed(peer, &buffer[..n]),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        let n = buffer.len().min(self.decoded.len());
+        self.decoded.copy_to_slice(&mut buffer[..n]);
+        if self.decoded.is_empty() {
+            self.decoded = BytesMut::new();
+        }
+        Poll::Ready(Ok(Read::Bytes(n)))
+    }
+
+    /// Bytes of the socket in, bytes of MQTT to `decoded`.
+    fn feed(&mut self, peer: &mut SocketAddr, bytes: &[u8]) -> End {
+        if matches!(self.end, End::Refused(_)) {
+            // Read and forgotten, so that the peer can read its answer.
+            return End::Refused(None);
+        }
+        let Some(mut header) = self.header.take() else {
+            return self.feed_tls(peer, bytes);
+        };
+        header.extend_from_slice(bytes);
+        match proxy::parse(&header) {
+            Ok(None) => {
+                self.header = Some(header);
+                End::Open
+            }
+            Ok(Some(found)) => {
+                if let Some(source) = found.source {
+                    *peer = source;
+                }
+                header.advance(found.len);
+                self.feed_tls(peer, &header)
+            }
+            Err(error) => End::refused(
+                Refused::ProxyHeader,
+                EventKind::ProtocolError,
+                error.to_string(),
+            ),
+        }
+    }
+
+    fn feed_tls(&mut self, peer: &mut SocketAddr, bytes: &[u8]) -> End {
+        let Some(tls) = &mut self.wire.tls else {
+            return self.feed_ws(peer, bytes);
+        };
+        let mut plain = BytesMut::new();
+        let is_websocket = self.ws.is_some();
+        let target = match is_websocket {
+            true => &mut plain,
+            false => &mut self.decoded,
+        };
+        let was_handshaking = tls.is_handshaking();
+        let fed = tls.feed(bytes, target);
+        let end = match is_websocket {
+            true if !plain.is_empty() => self.feed_ws(peer, &plain),
+            _ => End::Open,
+        };
+        match (fed, end) {
+            (Ok(true), end) | (_, end @ End::Refused(_)) => end,
+            (Ok(false), _) => End::Closed,
+            (Err(error), _) => {
+                let step = if was_handshaking {
+                    "handshake"
+                } else {
+                    "record"
+                };
+                End::refused(
+                    Refused::Tls,
+                    EventKind::ChannelError,
+                    format!("TLS {step}: {error}"),
+                )
+            }
+        }
+    }
+
+    fn feed_ws(&mut self, peer: &mut SocketAddr, bytes: &[u8]) -> End {
+        let Some(ws) = &mut self.ws else {
+            self.decoded.extend_from_slice(bytes);
+            return End::Open;
+        };
+        match ws.feed(bytes, &mut self.decoded, &self.listener, peer.ip()) {
+            Fed::More(source) => {
+                if let Some(source) = source {
+                    *peer = source;
+                }
+                End::Open
+            }
+            Fed::Closed => End::Closed,
+            Fed::Refused(refusal) => End::Refused(Some(refusal)),
+        }
+    }
+
+    fn write(&mut self, out: &mut Out) -> io::Result<()> {
+        if let Some(ws) = &mut self.ws {
+            while ws.unwritten() > 0 {
+                self.wire.write_bytes(ws.output())?;
+            }
+            ws.frame(out)?;
+            return self.wire.write_bytes(ws.output());
+        }
+        if matches!(self.end, End::Refused(_)) {
+            // No way out for MQTT; the alert goes.
+            out.drain().for_each(drop);
+        }
+        self.wire.write_out(out)
+    }
+}
+
+impl End {
+    fn refused(why: Refused, event: EventKind, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::Refused(Some(Refusal {
+            why,
+            event,
+            detail: detail.into(),
+        }))
     }
 }
 

@@ -69,6 +69,7 @@ mod tests {
             peer: ([127, 0, 0, 1], 1).into(),
             protocol: Protocol::V5,
             listener_tenant: None,
+            tls: None,
         };
         let granted = DevAuth::default().grant(&request);
         (

@@ -37,8 +37,43 @@ pub struct AuthRequest {
     pub peer: SocketAddr,
     /// What it speaks.
     pub protocol: Protocol,
-    /// The tenant that the listener is fixed to.
+    /// The tenant that the listener is fixed to, or that the client's certificate or the host name
+    /// it asked for leads to.
     pub listener_tenant: Option<TenantName>,
+    /// What its TLS handshake showed; `None` without TLS.
+    pub tls: Option<PeerTls>,
+}
+
+/// What a TLS handshake showed of a client.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PeerTls {
+    /// The host name that it asked for (SNI).
+    pub server_name: Option<String>,
+    /// The protocol version, as `TLSv1_3`.
+    pub version: String,
+    /// The cipher suite, by its name in the standard.
+    pub cipher: String,
+    /// Its certificate, verified against the listener's authorities; `None` if it showed none.
+    pub certificate: Option<PeerCertificate>,
+}
+
+/// A verified certificate of a client. Names are given as they stand in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PeerCertificate {
+    /// CN of the subject; the last one if there are several, as with the next two.
+    pub common_name: Option<String>,
+    /// O of the subject.
+    pub organization: Option<String>,
+    /// OU of the subject.
+    pub organizational_unit: Option<String>,
+    /// Alternative names: hosts.
+    pub dns_names: Vec<String>,
+    /// Alternative names: mail addresses.
+    pub emails: Vec<String>,
+    /// Alternative names: URIs.
+    pub uris: Vec<String>,
+    /// All of it.
+    pub der: Bytes,
 }
 
 /// A client that may connect.

@@ -14,7 +14,8 @@ mod quota;
 mod settings;
 
 pub use auth::{
-    Access, Action, Auth, AuthAnswer, AuthError, AuthRequest, Credentials, Granted, Refusal,
+    Access, Action, Auth, AuthAnswer, AuthError, AuthRequest, Credentials, Granted,
+    PeerCertificate, PeerTls, Refusal,
 };
 pub use balance::{Balancer, NoRedirect, Redirect};
 pub use events::{EventSet, EventSink, Events};

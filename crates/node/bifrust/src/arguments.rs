@@ -80,6 +80,7 @@ impl std::ops::Deref for BenchArguments {
 #[command(after_help = "Examples:
   bifrust start --dev
   bifrust start --dev --tcp 127.0.0.1:0 --ws off --api off --data /tmp/b --ready-file /tmp/ready
+  bifrust start --dev --tls 127.0.0.1:8883 --cert cert.pem --key key.pem
   bifrust start --config /etc/bifrust/bifrust.toml
   BIFRUST__LISTEN__TCP=0.0.0.0:1884 bifrust start
 
@@ -98,6 +99,18 @@ pub(crate) struct StartArguments {
     /// Address for MQTT over WebSocket, or off [default: 0.0.0.0:8083, with --dev 127.0.0.1:8083]
     #[arg(long, value_name = "ADDR:PORT")]
     pub(crate) ws: Option<String>,
+    /// Address for MQTT over TLS, with --cert and --key [default: off]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) tls: Option<String>,
+    /// Address for MQTT over WebSocket over TLS, with --cert and --key [default: off]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) wss: Option<String>,
+    /// PEM file with the certificate and its chain; read again when it changes
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cert: Option<PathBuf>,
+    /// PEM file with the certificate's private key
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
     /// Address for health and metrics, or off [default: 127.0.0.1:8091]
     #[arg(long, value_name = "ADDR:PORT")]
     pub(crate) api: Option<String>,

@@ -22,6 +22,7 @@ fn check(file: &Path) -> anyhow::Result<ExitCode> {
     for warning in &loaded.warnings.0 {
         eprintln!("warning: {warning}");
     }
+    bifrust_node::check_certificates(&loaded.config).map_err(StartError::from)?;
     let users = UserFile::new(&loaded.config.auth.file);
     if users.read().map_err(StartError::from)?.is_empty() {
         eprintln!(

@@ -9,7 +9,9 @@ use std::path::Path;
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Addresses {
     pub(crate) tcp: Option<SocketAddr>,
+    pub(crate) tls: Option<SocketAddr>,
     pub(crate) ws: Option<SocketAddr>,
+    pub(crate) wss: Option<SocketAddr>,
     pub(crate) api: Option<SocketAddr>,
 }
 
@@ -28,10 +30,9 @@ pub(crate) fn write(path: &Path, addresses: &Addresses) -> io::Result<()> {
         "pid": std::process::id(),
         "version": env!("CARGO_PKG_VERSION"),
         "tcp": text(addresses.tcp),
-        // There is no TLS yet; the keys stay.
-        "tls": null,
+        "tls": text(addresses.tls),
         "ws": text(addresses.ws),
-        "wss": null,
+        "wss": text(addresses.wss),
         "api": text(addresses.api),
     });
     let name = path.file_name().unwrap_or_default().to_string_lossy();

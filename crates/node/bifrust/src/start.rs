@@ -32,7 +32,9 @@ pub(crate) fn run(arguments: &StartArguments) -> anyhow::Result<ExitCode> {
     let node = bifrust_node::start(loaded.config)?;
     let addresses = Addresses {
         tcp: node.address(Transport::Tcp),
+        tls: node.address(Transport::Tls),
         ws: node.address(Transport::Ws),
+        wss: node.address(Transport::Wss),
         api: node.api_address(),
     };
     if let Some(path) = &arguments.ready_file {
@@ -44,7 +46,9 @@ pub(crate) fn run(arguments: &StartArguments) -> anyhow::Result<ExitCode> {
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         tcp = text(addresses.tcp),
+        tls = text(addresses.tls),
         ws = text(addresses.ws),
+        wss = text(addresses.wss),
         api = text(addresses.api),
         data = %data.display(),
         "ready"
@@ -67,6 +71,10 @@ fn sources(arguments: &StartArguments) -> anyhow::Result<Sources> {
         data: arguments.data.clone(),
         tcp: arguments.tcp.clone(),
         ws: arguments.ws.clone(),
+        tls: arguments.tls.clone(),
+        wss: arguments.wss.clone(),
+        cert: arguments.cert.clone(),
+        key: arguments.key.clone(),
         api: arguments.api.clone(),
         is_dev: arguments.dev,
         is_dev_insecure: arguments.dev_insecure,

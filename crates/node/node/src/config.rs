@@ -14,6 +14,7 @@ mod document;
 mod documented;
 mod environment;
 mod keys;
+mod listeners;
 mod problem;
 mod suggest;
 mod values;
@@ -26,6 +27,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use bifrust_model::{Settings, TenantName};
+pub use bifrust_mqtt::{CertificateTenant, Network, Proxies, WebSocketRules};
 
 pub use self::documented::{Documented, documented};
 pub use self::problem::{Place, Problem, Problems};
@@ -66,12 +68,16 @@ pub struct Config {
 pub enum Transport {
     /// MQTT over TCP.
     Tcp,
+    /// MQTT over TLS.
+    Tls,
     /// MQTT over WebSocket.
     Ws,
+    /// MQTT over WebSocket over TLS.
+    Wss,
 }
 
 /// Where clients connect.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Listener {
     /// What it speaks.
     pub transport: Transport,
@@ -79,8 +85,60 @@ pub struct Listener {
     pub address: SocketAddr,
     /// The tenant that all its clients are in.
     pub tenant: Option<TenantName>,
+    /// Where a client's certificate says its tenant.
+    pub certificate_tenant: Option<CertificateTenant>,
     /// Connections at a time.
     pub max_connections: usize,
+    /// Files for TLS; always there where it is spoken.
+    pub tls: Option<TlsFiles>,
+    /// Proxies in front of it.
+    pub proxies: Proxies,
+    /// Which WebSocket requests it takes.
+    pub websocket: WebSocketRules,
+}
+
+/// A certificate and its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdentityFiles {
+    /// PEM of the certificate and those between it and its authority.
+    pub cert: PathBuf,
+    /// PEM of the private key.
+    pub key: PathBuf,
+}
+
+/// A host name that clients ask for (SNI).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostFiles {
+    /// In lower case.
+    pub name: String,
+    /// A certificate of its own.
+    pub identity: Option<IdentityFiles>,
+    /// The tenant of its clients.
+    pub tenant: Option<TenantName>,
+}
+
+/// How clients' certificates are checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientFiles {
+    /// PEM of the authorities.
+    pub authorities: PathBuf,
+    /// PEM of the revocation lists.
+    pub revoked: Option<PathBuf>,
+    /// Whether a client without a certificate is refused.
+    pub is_required: bool,
+}
+
+/// The TLS side of a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// Shown unless a host has its own.
+    pub default: IdentityFiles,
+    /// Hosts that differ.
+    pub hosts: Vec<HostFiles>,
+    /// Clients' certificates; `None` asks for none.
+    pub clients: Option<ClientFiles>,
+    /// Whether TLS 1.2 is refused.
+    pub is_tls13_only: bool,
 }
 
 /// The form of log lines.
@@ -151,6 +209,14 @@ pub struct Flags {
     pub tcp: Option<String>,
     /// The WebSocket listener.
     pub ws: Option<String>,
+    /// The TLS listener.
+    pub tls: Option<String>,
+    /// The WebSocket listener over TLS.
+    pub wss: Option<String>,
+    /// The certificate of both.
+    pub cert: Option<PathBuf>,
+    /// The key of both.
+    pub key: Option<PathBuf>,
     /// The HTTP port.
     pub api: Option<String>,
     /// Development mode.
@@ -221,11 +287,16 @@ impl Sources {
 
 impl Flags {
     fn read(&self, keys: &[keys::Key], values: &mut Values, problems: &mut Vec<Problem>) {
-        let data = self.data.as_ref().map(|path| path.display().to_string());
+        let text = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+        let (data, cert, key) = (text(&self.data), text(&self.cert), text(&self.key));
         let texts = [
             ("--data", "data", &data),
             ("--tcp", "listen.tcp", &self.tcp),
             ("--ws", "listen.ws", &self.ws),
+            ("--tls", "listen.tls", &self.tls),
+            ("--wss", "listen.wss", &self.wss),
+            ("--cert", "listen.cert", &cert),
+            ("--key", "listen.key", &key),
             ("--api", "api.address", &self.api),
         ];
         for (flag, key, text) in texts {

@@ -19,6 +19,9 @@ pub enum StartError {
     /// The users file is not valid.
     #[error(transparent)]
     Users(#[from] bifrust_providers::UserFileError),
+    /// Certificate files cannot be used.
+    #[error(transparent)]
+    Certificates(#[from] crate::certificates::CertificateError),
     /// A listener cannot be opened.
     #[error(transparent)]
     Listener(#[from] bifrust_mqtt::StartError),
@@ -58,6 +61,6 @@ impl StartError {
 
     /// Whether the operator's files are to blame.
     pub fn is_config(&self) -> bool {
-        matches!(self, Self::Users(_))
+        matches!(self, Self::Users(_) | Self::Certificates(_))
     }
 }

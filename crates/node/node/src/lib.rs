@@ -1,7 +1,7 @@
 //! Services assembled by role, started and stopped in order.
 //!
 //! ```text
-//! start: API port -> users -> data folder -> ranges -> registry, dist, retain, inbox
+//! start: API port -> users, certificates -> data folder -> ranges -> registry, dist, retain, inbox
 //!                 -> connection shards -> ready
 //! stop:  not ready -> clients told and detached -> inbox timers -> ranges -> last sync -> users, API
 //! ```
@@ -10,11 +10,13 @@
 //! owners into inbox, connections into session-dict) are bound here.
 
 mod bridge;
+mod certificates;
 pub mod config;
 mod error;
 mod running;
 mod start;
 
+pub use certificates::{CertificateError, check_certificates};
 pub use config::Config;
 pub use error::StartError;
 pub use running::RunningNode;

@@ -16,6 +16,7 @@ use bifrust_registry::Registry;
 use bifrust_storage::Store;
 
 use crate::bridge::Bridge;
+use crate::certificates::Watch;
 use crate::config::Transport;
 
 /// What is left of a stop's time for all that comes after the clients.
@@ -26,6 +27,7 @@ pub struct RunningNode {
     pub(crate) health: Health,
     pub(crate) api: Option<bifrust_api::Server>,
     pub(crate) server: Option<Server>,
+    pub(crate) certificates: Option<Watch>,
     settings: Arc<ConfigSettings>,
     parts: Arc<Parts>,
     stop_within: Duration,
@@ -55,6 +57,7 @@ impl RunningNode {
             health: Health::new(),
             api: None,
             server: None,
+            certificates: None,
             settings,
             parts: Arc::default(),
             stop_within: Duration::from_secs(stop_seconds),
@@ -94,7 +97,9 @@ impl RunningNode {
     pub fn address(&self, transport: Transport) -> Option<SocketAddr> {
         let kind = match transport {
             Transport::Tcp => ListenerKind::Tcp,
+            Transport::Tls => ListenerKind::Tls,
             Transport::Ws => ListenerKind::Ws,
+            Transport::Wss => ListenerKind::Wss,
         };
         let bound = self.server.as_ref()?.addresses();
         bound
@@ -173,6 +178,7 @@ impl RunningNode {
     fn end(&mut self, within: Duration) {
         let started = Instant::now();
         self.health.set(Readiness::Stopping);
+        self.certificates = None;
         if let Some(server) = self.server.take() {
             let connections = server.connections();
             server.stop(within.saturating_sub(AFTER_CLIENTS));

@@ -20,7 +20,8 @@ use bifrust_storage::{FreeSpaceFloor, Store, SyncMode};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::bridge::Bridge;
-use crate::config::{Config, Transport};
+use crate::certificates::Certificates;
+use crate::config::{self, Config, Transport};
 use crate::error::StartError;
 use crate::running::RunningNode;
 
@@ -44,6 +45,12 @@ pub fn start(config: Config) -> Result<RunningNode, StartError> {
         }
     };
 
+    let mut certificates = Certificates::default();
+    let listeners = config
+        .listeners
+        .iter()
+        .map(|listener| mqtt_listener(listener, &mut certificates))
+        .collect::<Result<Vec<_>, _>>()?;
     let store = Store::open(storage_config(&config), &keyspaces())?;
     node.set_store(store.clone());
     let clock = Clock::new();
@@ -74,6 +81,7 @@ pub fn start(config: Config) -> Result<RunningNode, StartError> {
     node.set_inbox(inbox.clone());
 
     let mailboxes = Mailboxes::new(config.limits.shards);
+    let watch_meters = meters.clone();
     let services = Services {
         auth,
         balancer: Arc::new(NoRedirect),
@@ -98,10 +106,13 @@ pub fn start(config: Config) -> Result<RunningNode, StartError> {
     // Sessions of the ended incarnation count as just disconnected before any client comes.
     inbox.start();
     node.server = Some(bifrust_mqtt::start(
-        mqtt_config(&config),
+        mqtt_config(&config, listeners),
         services,
         mailboxes,
     )?);
+    node.certificates = certificates
+        .watch(&*watch_meters)
+        .map_err(StartError::service("certificates"))?;
     node.health.set(Readiness::Ready);
     Ok(node)
 }
@@ -195,19 +206,40 @@ fn registry_config(config: &Config) -> bifrust_registry::Config {
     }
 }
 
-fn mqtt_config(config: &Config) -> bifrust_mqtt::Config {
-    let listener = |listener: &crate::config::Listener| bifrust_mqtt::Listener {
-        kind: match listener.transport {
-            Transport::Tcp => ListenerKind::Tcp,
-            Transport::Ws => ListenerKind::Ws,
-        },
-        address: listener.address,
-        tenant: listener.tenant.clone(),
-        max_connections: listener.max_connections,
+fn mqtt_listener(
+    listener: &config::Listener,
+    certificates: &mut Certificates,
+) -> Result<bifrust_mqtt::Listener, StartError> {
+    let kind = match listener.transport {
+        Transport::Tcp => ListenerKind::Tcp,
+        Transport::Tls => ListenerKind::Tls,
+        Transport::Ws => ListenerKind::Ws,
+        Transport::Wss => ListenerKind::Wss,
     };
+    let (tls, hosts) = match &listener.tls {
+        Some(files) => (
+            Some(certificates.open(kind, files)?),
+            files.hosts.as_slice(),
+        ),
+        None => (None, [].as_slice()),
+    };
+    let host_tenant = |host: &config::HostFiles| Some((host.name.clone(), host.tenant.clone()?));
+    Ok(bifrust_mqtt::Listener {
+        tenant: listener.tenant.clone(),
+        host_tenants: hosts.iter().filter_map(host_tenant).collect(),
+        certificate_tenant: listener.certificate_tenant,
+        max_connections: listener.max_connections,
+        tls,
+        proxies: listener.proxies.clone(),
+        websocket: listener.websocket.clone(),
+        ..bifrust_mqtt::Listener::new(kind, listener.address)
+    })
+}
+
+fn mqtt_config(config: &Config, listeners: Vec<bifrust_mqtt::Listener>) -> bifrust_mqtt::Config {
     let connect_timeout = Duration::from_secs(config.limits.connect_timeout_seconds);
     bifrust_mqtt::Config {
-        listeners: config.listeners.iter().map(listener).collect(),
+        listeners,
         connect_timeout,
         publish_timeout: Duration::from_secs(config.limits.publish_timeout_seconds),
         // A password check that waits its turn may take as long as the CONNECT it is for.

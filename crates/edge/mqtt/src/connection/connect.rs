@@ -216,14 +216,12 @@ impl Shard {
         let Some(connection) = self.connection(seat) else {
             return;
         };
-        let Some(peer) = connection
-            .transport
-            .as_ref()
-            .map(|transport| transport.peer)
-        else {
+        let Some(transport) = &connection.transport else {
             return;
         };
-        let listener = usize::from(connection.listener);
+        let peer = transport.peer;
+        let tls = transport.tls_facts();
+        let listener = edge.listeners.get(usize::from(connection.listener));
         let request = AuthRequest {
             credentials: Credentials {
                 user_name: connect.user_name.as_ref().map(ToString::to_string),
@@ -233,11 +231,8 @@ impl Shard {
             client_id: connect.client_id.to_string(),
             peer,
             protocol: model_protocol(connect.version),
-            listener_tenant: edge
-                .config
-                .listeners
-                .get(listener)
-                .and_then(|listener| listener.tenant.clone()),
+            listener_tenant: listener.and_then(|listener| listener.tenant_of(tls.as_ref())),
+            tls,
         };
         let method = connect.properties.authentication_method.take();
         let data = connect.properties.authentication_data.take();

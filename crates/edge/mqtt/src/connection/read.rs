@@ -13,7 +13,7 @@ use crate::mailbox::Seat;
 use crate::shard::timer::Timer;
 use crate::shard::turns::PACKET_WORK;
 use crate::shard::{READ_BUFFER, Shard};
-use crate::transport::Read;
+use crate::transport::{Read, Transport};
 
 /// Work done for one connection before others have their turn.
 const WORK_PER_TURN: u64 = 4 * READ_BUFFER as u64;
@@ -120,6 +120,13 @@ impl Shard {
                 self.consume_held(seat);
                 continue;
             }
+            let is_handshaking = connection
+                .transport
+                .as_ref()
+                .is_some_and(Transport::is_handshaking);
+            if is_handshaking && !self.may_shake_hands(context.waker()) {
+                return;
+            }
             match self.read_once(seat, context) {
                 Some(n) => self.work += n as u64,
                 None => return,
@@ -161,6 +168,11 @@ impl Shard {
                 // What the carrier has to say goes out before the end.
                 self.mark_dirty(seat.slot);
                 self.end(seat, Ending::lost("the client closed the connection"));
+                return None;
+            }
+            Poll::Ready(Ok(Read::Refused(refusal))) => {
+                self.metrics.refused(refusal.why);
+                self.end(seat, Ending::silent(refusal.event, refusal.detail));
                 return None;
             }
             Poll::Ready(Err(error)) => {
@@ -372,7 +384,7 @@ impl Shard {
                 break;
             };
             match transport.poll_read(context, &mut buffer) {
-                Poll::Ready(Ok(Read::Bytes(_))) => {}
+                Poll::Ready(Ok(Read::Bytes(_) | Read::Refused(_))) => {}
                 Poll::Ready(Ok(Read::End) | Err(_)) => {
                     self.leave_socket(seat);
                     break;

@@ -2,11 +2,12 @@
 
 use std::io;
 use std::num::NonZeroU64;
+use std::task::Waker;
 
 use bifrust_model::EventKind;
 use bifrust_mqtt_codec::{Packet, encode_within};
 
-use super::Shard;
+use super::{HANDSHAKES_PER_TURN, Shard};
 use crate::connection::{LINGER_MS, Pause, Phase};
 use crate::mailbox::Seat;
 use crate::shard::timer::Timer;
@@ -35,7 +36,26 @@ impl Shard {
             self.post_outgoing(shard);
         }
         self.end_doomed();
+        self.handshakes_left = HANDSHAKES_PER_TURN;
+        for waiting in self.waiting_handshakes.drain(..) {
+            waiting.wake();
+        }
         self.next_round();
+    }
+
+    /// Whether a handshake may take a step now. If not, its connection is woken in the next turn.
+    pub(crate) fn may_shake_hands(&mut self, waker: &Waker) -> bool {
+        match self.handshakes_left.checked_sub(1) {
+            Some(left) => {
+                self.handshakes_left = left;
+                true
+            }
+            None => {
+                self.waiting_handshakes.push(waker.clone());
+                self.wake_flusher();
+                false
+            }
+        }
     }
 
     /// All that was ready has had its turn: those who wait for theirs are next.

@@ -7,7 +7,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::net::TcpStream;
 
 /// Slices handed to one vectored write.
-const SLICES: usize = 16;
+pub(super) const SLICES: usize = 16;
 
 /// What is to be written, in order. Holds no memory while empty.
 #[derive(Debug, Default)]
@@ -60,17 +60,9 @@ impl Out {
         while !self.is_empty() {
             let written = match &self.front {
                 None => stream.try_write(&self.tail)?,
-                Some(front) => {
+                Some(_) => {
                     let mut slices = [IoSlice::new(&[]); SLICES];
-                    let mut used = 0;
-                    for bytes in front.parts.iter().take(SLICES - 1) {
-                        slices[used] = IoSlice::new(bytes);
-                        used += 1;
-                    }
-                    if front.parts.len() < SLICES {
-                        slices[used] = IoSlice::new(&self.tail);
-                        used += 1;
-                    }
+                    let used = self.fill(&mut slices);
                     stream.try_write_vectored(&slices[..used])?
                 }
             };
@@ -82,7 +74,23 @@ impl Out {
         Ok(())
     }
 
-    fn advance(&mut self, mut written: usize) {
+    /// The beginning of what is there; returns how many slices it takes.
+    pub(super) fn fill<'a>(&'a self, slices: &mut [IoSlice<'a>; SLICES]) -> usize {
+        let mut used = 0;
+        if let Some(front) = &self.front {
+            for bytes in front.parts.iter().take(SLICES - 1) {
+                slices[used] = IoSlice::new(bytes);
+                used += 1;
+            }
+            if front.parts.len() >= SLICES {
+                return used;
+            }
+        }
+        slices[used] = IoSlice::new(&self.tail);
+        used + 1
+    }
+
+    pub(super) fn advance(&mut self, mut written: usize) {
         if let Some(front) = &mut self.front {
             while let Some(first) = front.parts.front_mut() {
                 let step = first.len().min(written);

@@ -1,23 +1,20 @@
-//! MQTT in WebSocket frames (section 6 of the standard): the protocol runs over memory, this file
-//! moves the bytes.
+//! MQTT in WebSocket frames (section 6 of the standard), without the socket: bytes in, bytes out.
+
+mod upgrade;
 
 use std::io;
-use std::task::{Context, Poll};
+use std::net::{IpAddr, SocketAddr};
 
+use bifrust_model::EventKind;
 use bytes::{Buf, BytesMut};
-use tokio::net::TcpStream;
-use tungstenite::handshake::server::{Callback, ErrorResponse, Request, Response, ServerHandshake};
-use tungstenite::handshake::{HandshakeError, MidHandshake};
-use tungstenite::http::{HeaderValue, StatusCode};
-use tungstenite::protocol::{CloseFrame, Message, WebSocketConfig};
+use tungstenite::protocol::{CloseFrame, Message, Role, WebSocketConfig};
 use tungstenite::{Error, WebSocket};
 
-use super::{Out, Read, read_stream};
+use self::upgrade::{Status, Upgrade};
+use super::{Out, Refusal};
+use crate::config::Listener;
+use crate::metrics::Refused;
 
-/// Paths that are served.
-const PATHS: [&str; 2] = ["/mqtt", "/"];
-/// Sub-protocols that are spoken (MQTT-6.0.0-3); the second is an old name of the first.
-const PROTOCOLS: [&str; 3] = ["mqtt", "mqttv3.1.1", "mqttv3.1"];
 /// The largest message before the client is let in.
 const FIRST_MESSAGE_MAX: usize = 1 << 20;
 /// What frames may add around a packet.
@@ -26,16 +23,24 @@ const FRAMING_ROOM: usize = 16;
 /// One WebSocket, without its socket.
 pub(super) struct Ws {
     state: State,
-    /// MQTT bytes taken out of frames and not read yet.
-    decoded: BytesMut,
-    /// Bytes for the socket after the handshake failed.
-    farewell: BytesMut,
+    /// Bytes for the socket that no frame carries: answers of HTTP, the last Close frame.
+    answer: BytesMut,
 }
 
 enum State {
-    Handshake(MidHandshake<ServerHandshake<Pipe, Check>>),
-    Open(WebSocket<Pipe>),
+    /// The request, as far as it has come.
+    Request(BytesMut),
+    Open(Box<WebSocket<Pipe>>),
     Ended,
+}
+
+/// What came of bytes that were fed.
+pub(super) enum Fed {
+    /// More may come. Perhaps a proxy has said who the client is.
+    More(Option<SocketAddr>),
+    /// The peer has closed the WebSocket.
+    Closed,
+    Refused(Refusal),
 }
 
 /// Both directions of the socket, in memory.
@@ -70,59 +75,11 @@ impl io::Write for Pipe {
     }
 }
 
-/// Accepts a path and a sub-protocol.
-struct Check;
-
-impl Callback for Check {
-    fn on_request(
-        self,
-        request: &Request,
-        mut response: Response,
-    ) -> Result<Response, ErrorResponse> {
-        if !PATHS.contains(&request.uri().path()) {
-            return Err(refusal(StatusCode::NOT_FOUND));
-        }
-        let offered = request
-            .headers()
-            .get_all("Sec-WebSocket-Protocol")
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .map(str::trim)
-            .find(|offered| PROTOCOLS.contains(offered));
-        let Some(protocol) = offered else {
-            return Err(refusal(StatusCode::BAD_REQUEST));
-        };
-        let Ok(protocol) = HeaderValue::from_str(protocol) else {
-            return Err(refusal(StatusCode::BAD_REQUEST));
-        };
-        let headers = response.headers_mut();
-        headers.insert("Sec-WebSocket-Protocol", protocol);
-        Ok(response)
-    }
-}
-
-fn refusal(status: StatusCode) -> ErrorResponse {
-    let mut response = ErrorResponse::new(None);
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert("Connection", HeaderValue::from_static("close"));
-    headers.insert("Content-Length", HeaderValue::from_static("0"));
-    response
-}
-
 impl Ws {
     pub(super) fn new() -> Self {
-        let config = WebSocketConfig::default()
-            .read_buffer_size(4096)
-            .write_buffer_size(0)
-            .max_message_size(Some(FIRST_MESSAGE_MAX + FRAMING_ROOM))
-            .max_frame_size(Some(FIRST_MESSAGE_MAX + FRAMING_ROOM));
-        let handshake = ServerHandshake::start(Pipe::default(), Check, Some(config));
         Self {
-            state: State::Handshake(handshake),
-            decoded: BytesMut::new(),
-            farewell: BytesMut::new(),
+            state: State::Request(BytesMut::new()),
+            answer: BytesMut::new(),
         }
     }
 
@@ -136,94 +93,127 @@ impl Ws {
     }
 
     pub(super) fn unwritten(&self) -> usize {
-        match &self.state {
-            State::Handshake(handshake) => handshake.get_ref().get_ref().output.len(),
+        let framed = match &self.state {
             State::Open(ws) => ws.get_ref().output.len(),
-            State::Ended => self.farewell.len(),
-        }
+            State::Request(_) | State::Ended => 0,
+        };
+        self.answer.len() + framed
     }
 
-    pub(super) fn poll_read(
-        &mut self,
-        stream: &mut TcpStream,
-        context: &mut Context<'_>,
-        buffer: &mut [u8],
-    ) -> Poll<io::Result<Read>> {
-        if self.decoded.is_empty() {
-            if matches!(self.state, State::Ended) {
-                return Poll::Ready(Ok(Read::End));
-            }
-            match read_stream(stream, context, buffer) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Ok(Read::End)),
-                Poll::Ready(Ok(n)) => self.feed(&buffer[..n]),
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => return Poll::Pending,
-            }
+    /// What is to be written next.
+    pub(super) fn output(&mut self) -> &mut BytesMut {
+        match &mut self.state {
+            State::Open(ws) if self.answer.is_empty() => &mut ws.get_mut().output,
+            _ => &mut self.answer,
         }
-        let n = buffer.len().min(self.decoded.len());
-        self.decoded.copy_to_slice(&mut buffer[..n]);
-        if self.decoded.is_empty() {
-            self.decoded = BytesMut::new();
-        }
-        Poll::Ready(Ok(Read::Bytes(n)))
     }
 
     /// Bytes of the socket in, bytes of MQTT to `decoded`.
-    fn feed(&mut self, bytes: &[u8]) {
-        self.state = match std::mem::replace(&mut self.state, State::Ended) {
-            State::Handshake(mut handshake) => {
-                let input = &mut handshake.get_mut().get_mut().input;
-                input.extend_from_slice(bytes);
-                self.shake(handshake)
+    pub(super) fn feed(
+        &mut self,
+        bytes: &[u8],
+        decoded: &mut BytesMut,
+        listener: &Listener,
+        peer: IpAddr,
+    ) -> Fed {
+        match &mut self.state {
+            State::Request(request) => {
+                request.extend_from_slice(bytes);
+                match upgrade::judge(request, listener, peer) {
+                    Upgrade::Partial => Fed::More(None),
+                    Upgrade::Refused(status) => self.refuse(status),
+                    Upgrade::Accepted {
+                        len,
+                        answer,
+                        source,
+                    } => {
+                        let mut input = std::mem::take(request);
+                        input.advance(len);
+                        self.answer.extend_from_slice(answer.as_bytes());
+                        self.open(input);
+                        match self.read_frames(decoded) {
+                            Fed::More(_) => Fed::More(source),
+                            fed => fed,
+                        }
+                    }
+                }
             }
-            State::Open(mut ws) => {
+            State::Open(ws) => {
                 ws.get_mut().input.extend_from_slice(bytes);
-                self.read_frames(ws)
+                self.read_frames(decoded)
             }
-            State::Ended => State::Ended,
-        };
-    }
-
-    fn shake(&mut self, handshake: MidHandshake<ServerHandshake<Pipe, Check>>) -> State {
-        match handshake.handshake() {
-            Ok(ws) => self.read_frames(ws),
-            Err(HandshakeError::Interrupted(handshake)) => State::Handshake(handshake),
-            Err(HandshakeError::Failure(error)) => {
-                // The pipe is gone with the answer in it, so the answer is written here.
-                let status = match error {
-                    Error::Http(response) => response.status(),
-                    _ => StatusCode::BAD_REQUEST,
-                };
-                let answer =
-                    format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
-                self.farewell.extend_from_slice(answer.as_bytes());
-                State::Ended
-            }
+            State::Ended => Fed::Closed,
         }
     }
 
-    fn read_frames(&mut self, mut ws: WebSocket<Pipe>) -> State {
-        loop {
+    fn open(&mut self, input: BytesMut) {
+        let config = WebSocketConfig::default()
+            .read_buffer_size(4096)
+            .write_buffer_size(0)
+            .max_message_size(Some(FIRST_MESSAGE_MAX + FRAMING_ROOM))
+            .max_frame_size(Some(FIRST_MESSAGE_MAX + FRAMING_ROOM));
+        let pipe = Pipe {
+            input,
+            output: BytesMut::new(),
+        };
+        let socket = WebSocket::from_raw_socket(pipe, Role::Server, Some(config));
+        self.state = State::Open(Box::new(socket));
+    }
+
+    fn refuse(&mut self, status: Status) -> Fed {
+        self.answer.extend_from_slice(status.answer().as_bytes());
+        self.state = State::Ended;
+        let (why, event) = match status {
+            Status::Forbidden(_) => (Refused::Forbidden, EventKind::NotAuthorizedClient),
+            _ => (Refused::Http, EventKind::ProtocolError),
+        };
+        Fed::Refused(Refusal {
+            why,
+            event,
+            detail: status.detail().into(),
+        })
+    }
+
+    fn read_frames(&mut self, decoded: &mut BytesMut) -> Fed {
+        let State::Open(ws) = &mut self.state else {
+            return Fed::Closed;
+        };
+        // RFC 6455, 7.4.1.
+        let (code, detail) = loop {
             match ws.read() {
-                Ok(Message::Binary(bytes)) => self.decoded.extend_from_slice(&bytes),
+                Ok(Message::Binary(bytes)) => decoded.extend_from_slice(&bytes),
                 Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {}
                 Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return State::Open(ws);
+                    return Fed::More(None);
                 }
-                // MQTT-6.0.0-1: anything but binary frames ends the connection.
-                Ok(Message::Text(_) | Message::Close(_)) | Err(_) => {
-                    // Nothing is to be saved if even that cannot be written to memory.
-                    let _ = ws.close(None);
-                    self.farewell = std::mem::take(&mut ws.get_mut().output);
-                    return State::Ended;
+                Ok(Message::Close(_)) | Err(Error::ConnectionClosed | Error::AlreadyClosed) => {
+                    // The answer to the peer's Close is in memory then, or was sent before.
+                    let _ = ws.flush();
+                    self.answer = std::mem::take(&mut ws.get_mut().output);
+                    self.state = State::Ended;
+                    return Fed::Closed;
                 }
+                // MQTT-6.0.0-1.
+                Ok(Message::Text(_)) | Err(Error::Utf8(_)) => {
+                    break (1003_u16, "a WebSocket text frame".to_owned());
+                }
+                Err(Error::Capacity(error)) => break (1009, error.to_string()),
+                Err(error) => break (1002, error.to_string()),
             }
-        }
+        };
+        self.answer = std::mem::take(&mut ws.get_mut().output);
+        let [high, low] = code.to_be_bytes();
+        self.answer.extend_from_slice(&[0x88, 2, high, low]);
+        self.state = State::Ended;
+        Fed::Refused(Refusal {
+            why: Refused::WebSocket,
+            event: EventKind::ProtocolViolation,
+            detail: format!("WebSocket {code}: {detail}").into(),
+        })
     }
 
-    /// Frames what `out` holds and writes as much as the socket takes.
-    pub(super) fn write(&mut self, stream: &TcpStream, out: &mut Out) -> io::Result<()> {
-        self.write_output(stream)?;
+    /// Frames what `out` holds.
+    pub(super) fn frame(&mut self, out: &mut Out) -> io::Result<()> {
         match &mut self.state {
             State::Open(ws) => {
                 for bytes in out.drain() {
@@ -233,25 +223,8 @@ impl Ws {
             }
             // After a Close frame nothing may follow (RFC 6455, 5.5.1), and nothing goes before the
             // handshake: what is left has no way out, and would be tried for ever.
-            State::Handshake(_) | State::Ended => out.drain().for_each(drop),
+            State::Request(_) | State::Ended => out.drain().for_each(drop),
         }
-        self.write_output(stream)
-    }
-
-    fn write_output(&mut self, stream: &TcpStream) -> io::Result<()> {
-        let output = match &mut self.state {
-            State::Handshake(handshake) => &mut handshake.get_mut().get_mut().output,
-            State::Open(ws) => &mut ws.get_mut().output,
-            State::Ended => &mut self.farewell,
-        };
-        while !output.is_empty() {
-            let written = stream.try_write(output)?;
-            if written == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
-            }
-            output.advance(written);
-        }
-        *output = BytesMut::new();
         Ok(())
     }
 

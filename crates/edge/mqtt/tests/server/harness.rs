@@ -169,12 +169,7 @@ impl Broker {
             bifrust_mqtt::will_sender(services.clone()),
         );
         inbox.start();
-        let listener = |kind| Listener {
-            kind,
-            address: ([127, 0, 0, 1], 0).into(),
-            tenant: None,
-            max_connections: 100_000,
-        };
+        let listener = |kind| Listener::new(kind, ([127, 0, 0, 1], 0).into());
         let config = Config {
             listeners: vec![listener(ListenerKind::Tcp), listener(ListenerKind::Ws)],
             connect_timeout: Duration::from_secs(2),

@@ -66,6 +66,7 @@ fn request(user_name: Option<&str>, password: Option<&str>) -> AuthRequest {
         peer: ([127, 0, 0, 1], 1).into(),
         protocol: Protocol::V5,
         listener_tenant: None,
+        tls: None,
     }
 }
 

@@ -1,22 +1,18 @@
 //! From checked values to a config; what concerns several keys is checked here.
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use bifrust_model::{SettingError, Settings, TenantName};
 
 use super::problem::{Place, Problem, Problems};
 use super::values::{Value, Values};
-use super::{Auth, Config, Limits, Listener, Loaded, Log, LogFormat, Sources, Storage, Transport};
+use super::{Auth, Config, Limits, Loaded, Log, LogFormat, Sources, Storage};
 
 /// The switch of the durability test that shows that it would notice lost syncs.
 const UNSYNCED: &str = "BIFRUST_TEST_NO_FSYNC";
-const TCP_PORT: u16 = 1883;
-const WS_PORT: u16 = 8083;
 const API_PORT: u16 = 8091;
-/// Connections of a listener unless said otherwise; the system's descriptors usually end before.
-const MAX_CONNECTIONS: u64 = 1_000_000;
 /// Password checks that may wait: a reconnect storm of that many clients is served, if slowly.
 const AUTH_QUEUE: u64 = 20_000;
 
@@ -49,9 +45,9 @@ pub(super) fn assemble(
     }
 }
 
-struct Assembly<'a> {
+pub(super) struct Assembly<'a> {
     sources: &'a Sources,
-    values: &'a Values,
+    pub(super) values: &'a Values,
     problems: Vec<Problem>,
     warnings: Vec<Problem>,
 }
@@ -65,8 +61,9 @@ impl Assembly<'_> {
             .map_or_else(|| self.default_data(), PathBuf::from);
         let settings = self.settings("settings.", &Settings::default(), "");
         let tenants = self.tenants(&settings);
+        let (keys, listeners) = self.listeners(is_dev).into_iter().unzip();
         let config = Config {
-            listeners: self.listeners(is_dev),
+            listeners,
             api: values.address("api.address", (Ipv4Addr::LOCALHOST, API_PORT).into()),
             log: Log {
                 format: match values.text("log.format") {
@@ -109,71 +106,16 @@ impl Assembly<'_> {
                 .iter()
                 .any(|(name, value)| name == UNSYNCED && value == "1"),
         };
-        self.check_addresses(&config);
+        self.check_addresses(keys, &config);
         config
     }
 
-    fn listeners(&mut self, is_dev: bool) -> Vec<Listener> {
-        let values = self.values;
-        let everywhere = match is_dev {
-            true => IpAddr::from(Ipv4Addr::LOCALHOST),
-            false => IpAddr::from(Ipv4Addr::UNSPECIFIED),
-        };
-        let most = values.number("limits.max_connections", MAX_CONNECTIONS);
-        let standard = [
-            (Transport::Tcp, "listen.tcp", TCP_PORT),
-            (Transport::Ws, "listen.ws", WS_PORT),
-        ];
-        let mut listeners: Vec<Listener> = standard
+    fn check_addresses(&mut self, keys: Vec<String>, config: &Config) {
+        let all: Vec<(String, SocketAddr)> = keys
             .into_iter()
-            .filter_map(|(transport, key, port)| {
-                let address = values.address(key, (everywhere, port).into())?;
-                Some(Listener {
-                    transport,
-                    address,
-                    tenant: None,
-                    max_connections: size(most),
-                })
-            })
+            .zip(config.listeners.iter().map(|listener| listener.address))
+            .chain(config.api.map(|api| ("api.address".to_owned(), api)))
             .collect();
-        for index in 0.. {
-            let entry = format!("listeners.{index}");
-            if values.get(&entry).is_none() {
-                break;
-            }
-            let key = |name: &str| format!("{entry}.{name}");
-            let transport = match values.text(&key("kind")) {
-                Some("ws") => Transport::Ws,
-                _ => Transport::Tcp,
-            };
-            match values.get(&key("address")) {
-                Some(Value::Address(Some(address))) => listeners.push(Listener {
-                    transport,
-                    address: *address,
-                    tenant: values
-                        .text(&key("tenant"))
-                        .and_then(|name| TenantName::new(name).ok()),
-                    max_connections: size(values.number(&key("max_connections"), most)),
-                }),
-                // A wrong one was told already.
-                _ if self.has_problem(&key("address")) => {}
-                _ => self.tell(
-                    &entry,
-                    "has no address; add for example address = \"127.0.0.1:1884\"".to_owned(),
-                ),
-            }
-        }
-        if listeners.is_empty() && !self.has_problem("listen.") {
-            self.tell(
-                "listen.tcp",
-                "no listener is on, nobody could connect; set one to \"ADDRESS:PORT\"".to_owned(),
-            );
-        }
-        listeners
-    }
-
-    fn check_addresses(&mut self, config: &Config) {
-        let all: Vec<(String, SocketAddr)> = self.addresses(config);
         for (index, (key, address)) in all.iter().enumerate() {
             let clash = all[..index]
                 .iter()
@@ -204,22 +146,6 @@ impl Assembly<'_> {
                 format!("{api} is open to the network, without passwords or TLS"),
             );
         }
-    }
-
-    fn addresses(&self, config: &Config) -> Vec<(String, SocketAddr)> {
-        let standard = ["listen.tcp", "listen.ws"].map(str::to_owned);
-        let on = standard
-            .into_iter()
-            .filter(|key| !matches!(self.values.get(key), Some(Value::Address(None))));
-        let named = (0..)
-            .map(|index| format!("listeners.{index}"))
-            .take_while(|entry| self.values.get(entry).is_some())
-            .map(|entry| format!("{entry}.address"))
-            .filter(|key| self.values.get(key).is_some());
-        on.chain(named)
-            .zip(config.listeners.iter().map(|listener| listener.address))
-            .chain(config.api.map(|api| ("api.address".to_owned(), api)))
-            .collect()
     }
 
     fn tenants(&mut self, all: &Settings) -> HashMap<TenantName, Settings> {
@@ -347,13 +273,13 @@ impl Assembly<'_> {
         folder.unwrap_or(data).join("users.toml")
     }
 
-    fn has_problem(&self, prefix: &str) -> bool {
+    pub(super) fn has_problem(&self, prefix: &str) -> bool {
         self.problems
             .iter()
             .any(|problem| problem.key.starts_with(prefix))
     }
 
-    fn tell(&mut self, key: &str, message: String) {
+    pub(super) fn tell(&mut self, key: &str, message: String) {
         let problem = self.problem(key, message);
         if !self.problems.contains(&problem) {
             self.problems.push(problem);
@@ -385,7 +311,7 @@ impl Assembly<'_> {
     }
 }
 
-fn size(number: u64) -> usize {
+pub(super) fn size(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 

@@ -136,6 +136,10 @@ impl Walk<'_> {
             DeValue::Boolean(switch) if matches!(key.takes, Takes::Switch) => {
                 Ok(Value::Switch(*switch))
             }
+            DeValue::Array(list) if key.takes.is_list() => match texts(list) {
+                Some(text) => key.takes.text(&text),
+                None => Err(format!("holds something else; what fits is {}", key.takes)),
+            },
             other => Err(format!("is {}; what fits is {}", article(other), key.takes)),
         };
         match taken {
@@ -193,6 +197,15 @@ impl Walk<'_> {
             message,
         });
     }
+}
+
+/// A list of texts as one, with commas.
+fn texts(list: &DeArray<'_>) -> Option<String> {
+    let texts = list.iter().map(|entry| match entry.get_ref() {
+        DeValue::String(text) => Some(text.as_ref()),
+        _ => None,
+    });
+    Some(texts.collect::<Option<Vec<_>>>()?.join(","))
 }
 
 fn article(value: &DeValue<'_>) -> String {

@@ -51,6 +51,11 @@ fn default(key: &str, config: &Config) -> Option<String> {
     };
     let limits = &config.limits;
     let storage = &config.storage;
+    if key.starts_with("listen")
+        && let Some(default) = listener_default(key)
+    {
+        return Some(default.to_owned());
+    }
     let number = match key {
         "data" => return Some("/var/lib/bifrust for root, else ~/.local/share/bifrust".to_owned()),
         "auth.file" => {
@@ -82,4 +87,17 @@ fn default(key: &str, config: &Config) -> Option<String> {
         _ => return None,
     };
     Some(number.to_string())
+}
+
+/// The default of what `[listen]` and `[[listeners]]` have in common.
+fn listener_default(key: &str) -> Option<&'static str> {
+    let (_, option) = key.rsplit_once('.')?;
+    Some(match option {
+        "tls" | "wss" => "\"off\"",
+        "client_auth" => "\"required\" with a client_ca, else \"off\"",
+        "min_version" => "\"1.2\"",
+        "proxy_protocol" | "forwarded_for" => "false",
+        "subprotocol" => "\"required\"",
+        _ => return None,
+    })
 }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
 use bifrust_model::{SettingTakes, Settings, TenantName};
+use bifrust_mqtt::Network;
 
 use super::suggest;
 use super::values::Value;
@@ -33,18 +34,99 @@ pub(super) enum Takes {
     /// A path that is not empty.
     Path,
     Tenant,
+    /// A host name.
+    Host,
+    /// Networks, in a list or with commas between them.
+    Networks,
+    /// Origins of web pages, likewise.
+    Origins,
 }
+
+/// What every listener may be told; in `[listen]` it holds for all.
+const LISTENER_OPTIONS: [(&str, Takes, &str); 13] = [
+    (
+        "cert",
+        Takes::Path,
+        "PEM of the certificate and its chain, for tls and wss",
+    ),
+    ("key", Takes::Path, "PEM of its private key"),
+    (
+        "client_ca",
+        Takes::Path,
+        "PEM of the authorities of clients' certificates",
+    ),
+    (
+        "client_crl",
+        Takes::Path,
+        "PEM of revoked certificates of clients",
+    ),
+    (
+        "client_auth",
+        Takes::Word(&["off", "optional", "required"]),
+        "whether clients show certificates; required if there is a client_ca",
+    ),
+    (
+        "min_version",
+        Takes::Word(&["1.2", "1.3"]),
+        "the oldest version of TLS",
+    ),
+    (
+        "certificate_tenant",
+        Takes::Word(&["common-name", "organization", "organizational-unit"]),
+        "which name of a client's certificate is its tenant",
+    ),
+    (
+        "proxy_protocol",
+        Takes::Switch,
+        "connections begin with a PROXY header",
+    ),
+    (
+        "forwarded_for",
+        Takes::Switch,
+        "X-Forwarded-For names the client of a WebSocket",
+    ),
+    (
+        "trusted_proxies",
+        Takes::Networks,
+        "who may speak for clients",
+    ),
+    (
+        "allowed_origins",
+        Takes::Origins,
+        "web pages that may connect; all if left out",
+    ),
+    (
+        "subprotocol",
+        Takes::Word(&["required", "optional"]),
+        "whether a WebSocket must name its sub-protocol",
+    ),
+    (
+        "max_connections",
+        Takes::Number(1..=10_000_000),
+        "its connections at a time",
+    ),
+];
 
 /// All keys.
 pub(super) fn known() -> Vec<Key> {
-    use Takes::{Address, AddressOrOff, Number, Path, Switch, Tenant, Word};
+    use Takes::{Address, AddressOrOff, Host, Number, Path, Switch, Tenant, Word};
     let own = [
         ("data", Path, "the data folder"),
         ("listen.tcp", AddressOrOff, "MQTT over TCP"),
         ("listen.ws", AddressOrOff, "MQTT over WebSocket"),
         (
+            "listen.tls",
+            AddressOrOff,
+            "MQTT over TLS; off unless given",
+        ),
+        (
+            "listen.wss",
+            AddressOrOff,
+            "MQTT over WebSocket over TLS; off unless given",
+        ),
+        (
             "listeners.[].kind",
-            Word(&["tcp", "ws"]),
+            Word(&["tcp", "tls", "ws", "wss"]),
             "what a further listener speaks",
         ),
         ("listeners.[].address", Address, "where it listens"),
@@ -54,9 +136,16 @@ pub(super) fn known() -> Vec<Key> {
             "the tenant of all its clients",
         ),
         (
-            "listeners.[].max_connections",
-            Number(1..=10_000_000),
-            "its connections at a time",
+            "listeners.[].hosts.[].name",
+            Host,
+            "a host that clients ask for (SNI)",
+        ),
+        ("listeners.[].hosts.[].cert", Path, "its own certificate"),
+        ("listeners.[].hosts.[].key", Path, "the key of that"),
+        (
+            "listeners.[].hosts.[].tenant",
+            Tenant,
+            "the tenant of its clients",
         ),
         ("api.address", AddressOrOff, "health and metrics over HTTP"),
         (
@@ -144,6 +233,16 @@ pub(super) fn known() -> Vec<Key> {
             help,
         })
         .collect();
+    for prefix in ["listen", "listeners.[]"] {
+        let options = LISTENER_OPTIONS.iter();
+        // For all listeners together this is limits.max_connections.
+        let options = options.filter(|(name, ..)| prefix != "listen" || *name != "max_connections");
+        keys.extend(options.map(|(name, takes, help)| Key {
+            path: format!("{prefix}.{name}"),
+            takes: takes.clone(),
+            help,
+        }));
+    }
     for prefix in ["settings", "tenants.*.settings"] {
         keys.extend(Settings::known().into_iter().map(|setting| Key {
             path: format!("{prefix}.{}", setting.name),
@@ -192,6 +291,9 @@ impl fmt::Display for Takes {
             Self::Address => f.write_str("\"ADDRESS:PORT\""),
             Self::Path => f.write_str("a path in quotes"),
             Self::Tenant => f.write_str("a tenant name in quotes"),
+            Self::Host => f.write_str("a host name in quotes"),
+            Self::Networks => f.write_str("a list of networks, as [\"10.0.0.0/8\", \"::1\"]"),
+            Self::Origins => f.write_str("a list of origins, as [\"https://app.example.com\"]"),
         }
     }
 }
@@ -215,6 +317,11 @@ impl Takes {
             },
             _ => self.text(text),
         }
+    }
+
+    /// Whether a list of texts may be given.
+    pub(super) fn is_list(&self) -> bool {
+        matches!(self, Self::Networks | Self::Origins)
     }
 
     /// Takes a number.
@@ -256,8 +363,32 @@ impl Takes {
                 Ok(_) => taken(),
                 Err(error) => Err(error.to_string()),
             },
+            Self::Host if is_host(text) => taken(),
+            Self::Host => Err(format!("{text:?} is no host name; what fits is {self}")),
+            Self::Networks => {
+                for network in text.split(',') {
+                    let parsed: Result<Network, _> = network.trim().parse();
+                    parsed.map_err(|error| error.to_string())?;
+                }
+                taken()
+            }
+            Self::Origins => match text.split(',').find(|origin| !is_origin(origin.trim())) {
+                None => taken(),
+                Some(origin) => Err(format!("{origin:?} is no origin; what fits is {self}")),
+            },
         }
     }
+}
+
+fn is_host(text: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+    !text.is_empty() && text.bytes().all(is_plain)
+}
+
+/// Scheme and host, perhaps with a port, as browsers send it.
+fn is_origin(text: &str) -> bool {
+    let host = text.split_once("://").map(|(_, host)| host);
+    host.is_some_and(|host| !host.is_empty() && !host.contains('/'))
 }
 
 /// An address that may have been meant.

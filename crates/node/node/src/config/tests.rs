@@ -135,13 +135,13 @@ kind = "tpc"
         "b.toml:13: settings.MaxLastWillBytes: MaxLastWillBytes is 2000000 and must not be above \
          MaxUserPayloadBytes, which is 1048576; lower the first or raise the second",
         "b.toml:14: settings.max_connections: is no known key here; there is \
-         listeners.[].max_connections",
+         limits.max_connections",
         "b.toml:15: tenants.a b: \"a b\" is no tenant name: 1 to 64 of A-Z a-z 0-9 . _ - are \
          allowed, the first a letter or digit",
         "b.toml:18: tenants.acme.MaxInflight: is no known key here; there is settings.MaxInflight",
         "b.toml:19: listeners.0: has no address; add for example address = \"127.0.0.1:1884\"",
-        "b.toml:20: listeners.0.kind: \"tpc\" is not known; what fits is \"tcp\" or \"ws\"; did \
-         you mean \"tcp\"?",
+        "b.toml:20: listeners.0.kind: \"tpc\" is not known; what fits is \"tcp\", \"tls\", \"ws\" or \
+         \"wss\"; did you mean \"tcp\"?",
     ];
     assert_eq!(told, expected);
 }
@@ -318,4 +318,139 @@ fn relative_paths_count_from_the_file_that_names_them() {
     let config = sources.load().unwrap().config;
     assert_eq!(config.data, Path::new("/etc/b/d"));
     assert_eq!(config.auth.file, Path::new("/u.toml"));
+}
+
+#[test]
+fn listeners_take_what_all_are_told_and_what_is_their_own() {
+    let config = config(
+        r#"
+[listen]
+tcp = "off"
+ws = "off"
+tls = "[::]:8883"
+cert = "/c.pem"
+key = "/k.pem"
+trusted_proxies = ["10.0.0.0/8", "::1"]
+allowed_origins = ["https://a.example"]
+[[listeners]]
+kind = "wss"
+address = "127.0.0.1:1"
+cert = "own.pem"
+key = "own.key"
+client_ca = "ca.pem"
+client_crl = "crl.pem"
+min_version = "1.3"
+certificate_tenant = "organization"
+subprotocol = "optional"
+forwarded_for = true
+[[listeners.hosts]]
+name = "A.example"
+tenant = "a"
+[[listeners.hosts]]
+name = "b.example"
+cert = "b.pem"
+key = "b.key"
+[[listeners]]
+address = "127.0.0.1:2"
+proxy_protocol = true
+trusted_proxies = ["192.0.2.1"]
+"#,
+    );
+    let [tls, wss, tcp] = config.listeners.as_slice() else {
+        panic!("{:?}", config.listeners);
+    };
+    assert_eq!(tls.transport, Transport::Tls);
+    let files = tls.tls.as_ref().unwrap();
+    assert_eq!(files.default.cert, Path::new("/c.pem"));
+    assert_eq!((&files.clients, files.is_tls13_only), (&None, false));
+    assert_eq!(tls.proxies.trusted.len(), 2);
+    assert!(!tls.proxies.has_header && !tls.proxies.has_forwarded_for);
+    let files = wss.tls.as_ref().unwrap();
+    assert_eq!(files.default.key, Path::new("own.key"));
+    let clients = files.clients.as_ref().unwrap();
+    assert!(clients.is_required && files.is_tls13_only);
+    assert_eq!(clients.revoked.as_deref(), Some(Path::new("crl.pem")));
+    assert_eq!(files.hosts[0].name, "a.example");
+    assert_eq!(files.hosts[0].tenant.as_ref().unwrap().as_str(), "a");
+    assert!(files.hosts[0].identity.is_none() && files.hosts[1].identity.is_some());
+    assert_eq!(
+        wss.certificate_tenant,
+        Some(CertificateTenant::Organization)
+    );
+    assert!(wss.proxies.has_forwarded_for && !wss.websocket.needs_protocol);
+    assert_eq!(wss.websocket.allowed_origins, ["https://a.example"]);
+    assert!(tcp.proxies.has_header && tcp.tls.is_none());
+    assert_eq!(tcp.proxies.trusted[0].to_string(), "192.0.2.1/32");
+}
+
+#[test]
+fn listeners_that_cannot_work_are_told() {
+    let told = problems(
+        r#"[listen]
+tls = "127.0.0.1:1"
+[[listeners]]
+kind = "tls"
+address = "127.0.0.1:2"
+cert = "c.pem"
+[[listeners]]
+kind = "wss"
+address = "127.0.0.1:3"
+cert = "c.pem"
+key = "k.pem"
+client_auth = "required"
+[[listeners.hosts]]
+tenant = "a"
+[[listeners.hosts]]
+name = "b.example"
+key = "b.key"
+[[listeners]]
+address = "127.0.0.1:4"
+proxy_protocol = true
+[[listeners]]
+address = "127.0.0.1:5"
+forwarded_for = true
+trusted_proxies = ["10.0.0.0/33"]
+allowed_origins = ["a.example"]
+client_auth = 1
+"#,
+    );
+    let expected = [
+        "b.toml:2: listen.tls: TLS needs a certificate; add cert = \"FILE.pem\" and key = \
+         \"FILE.pem\"",
+        "b.toml:3: listeners.0: cert needs its key; add key = \"FILE.pem\"",
+        "b.toml:12: listeners.1.client_auth: needs the authority that signs clients' certificates; \
+         add client_ca = \"FILE.pem\"",
+        "b.toml:13: listeners.1.hosts.0: has no name; add for example name = \"mqtt.example.com\"",
+        "b.toml:15: listeners.1.hosts.1: key needs its certificate; add cert = \"FILE.pem\"",
+        "b.toml:20: listeners.2.proxy_protocol: nobody is trusted to say who the client is; add for \
+         example trusted_proxies = [\"10.0.0.0/8\"]",
+        "b.toml:24: listeners.3.trusted_proxies: \"10.0.0.0/33\" is no network; what fits is for \
+         example \"10.0.0.0/8\" or \"::1\"",
+        "b.toml:25: listeners.3.allowed_origins: \"a.example\" is no origin; what fits is a list of \
+         origins, as [\"https://app.example.com\"]",
+        "b.toml:26: listeners.3.client_auth: 1 is a number; what fits is \"off\", \"optional\" or \
+         \"required\"",
+    ];
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn flags_switch_tls_on() {
+    let sources = Sources {
+        flags: Flags {
+            tls: Some("127.0.0.1:0".to_owned()),
+            cert: Some("c.pem".into()),
+            key: Some("k.pem".into()),
+            is_dev: true,
+            ..Flags::default()
+        },
+        ..Sources::default()
+    };
+    let config = sources.load().unwrap().config;
+    let kinds: Vec<_> = config.listeners.iter().map(|l| l.transport).collect();
+    assert_eq!(kinds, [Transport::Tcp, Transport::Ws, Transport::Tls]);
+    let mut without = sources;
+    without.flags.key = None;
+    let told = without.load().unwrap_err().to_string();
+    assert!(told.contains("cert needs its key"), "{told}");
 }

@@ -1,0 +1,70 @@
+//! What carries MQTT between a test and the broker: `BIFRUST_E2E_TRANSPORT` is `tcp` (if not set),
+//! `tls`, `ws` or `wss`, for whole suites.
+
+use std::net::{SocketAddr, TcpStream};
+use std::sync::OnceLock;
+
+use crate::client::Transport;
+use crate::secure::Secure;
+use crate::websocket::WebSocket;
+
+/// A transport.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the transports' own names")]
+pub enum Carrier {
+    Tcp,
+    Tls,
+    Ws,
+    Wss,
+}
+
+impl Carrier {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Tcp, Self::Tls, Self::Ws, Self::Wss];
+
+    /// The one that suites use.
+    pub fn under_test() -> Self {
+        static ASKED: OnceLock<Carrier> = OnceLock::new();
+        *ASKED.get_or_init(|| match std::env::var("BIFRUST_E2E_TRANSPORT") {
+            Ok(name) => Self::ALL
+                .into_iter()
+                .find(|carrier| carrier.name() == name)
+                .unwrap_or_else(|| panic!("BIFRUST_E2E_TRANSPORT is no transport: {name}")),
+            Err(_) => Self::Tcp,
+        })
+    }
+
+    /// Its name in flags and in the ready file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+            Self::Ws => "ws",
+            Self::Wss => "wss",
+        }
+    }
+
+    /// Whether it needs a certificate.
+    pub fn has_tls(self) -> bool {
+        matches!(self, Self::Tls | Self::Wss)
+    }
+
+    /// A connection over it, ready for CONNECT.
+    pub fn dial(self, address: SocketAddr) -> Box<dyn Transport> {
+        let stream = TcpStream::connect(address).expect("the broker accepts");
+        stream.set_nodelay(true).expect("a socket option");
+        let below: Box<dyn Transport> = match self {
+            Self::Tcp | Self::Ws => Box::new(stream),
+            Self::Tls => Box::new(Secure::open(stream, &["mqtt"])),
+            Self::Wss => Box::new(Secure::open(stream, &["http/1.1"])),
+        };
+        match self {
+            Self::Tcp | Self::Tls => below,
+            Self::Ws | Self::Wss => {
+                let (socket, upgrade) = WebSocket::over(below, address, "/mqtt", Some("mqtt"));
+                assert_eq!(upgrade.status, 101, "{}", upgrade.head);
+                Box::new(socket)
+            }
+        }
+    }
+}
