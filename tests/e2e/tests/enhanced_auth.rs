@@ -1,5 +1,7 @@
 //! Enhanced authentication in raw bytes (MQTT-5 4.12), by SCRAM-SHA-256.
 
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
