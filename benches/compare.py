@@ -27,6 +27,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 P2P = ["p2p", "--clients", "100", "--size", "64", "--window", "1000"]
 FAN_IN = ["fan-in", "--clients", "200", "--size", "64", "--window", "1000"]
 FAN_OUT = ["fan-out", "--clients", "500", "--size", "64", "--window", "16"]
+SHARED = ["shared", "--clients", "20", "--members", "5", "--size", "64", "--window", "1000"]
 TIMED = ["--seconds", "6", "--warm-up", "1"]
 
 # name, arguments, the phase that counts, the least ratio to mosquitto
@@ -38,6 +39,7 @@ SCENARIOS = [
     ("fan-in-qos1", [*FAN_IN, *TIMED, "--qos", "1"], "deliver", 1.5),
     ("fan-out-qos0", [*FAN_OUT, *TIMED, "--qos", "0"], "deliver", 2.0),
     ("fan-out-qos1", [*FAN_OUT, *TIMED, "--qos", "1"], "deliver", 2.0),
+    ("shared-qos1", [*SHARED, *TIMED, "--qos", "1"], "deliver", 1.5),
     (
         "unbatched",
         ["p2p", "--clients", "1000", "--size", "256", "--rate", "5000", "--qos", "1", *TIMED],

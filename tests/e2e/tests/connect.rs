@@ -34,7 +34,7 @@ fn connack_of_v5_states_what_is_not_there_and_the_limits() {
     let broker = Broker::start();
     let client = broker.connect(&Connect::v5("limits"));
     let said = &client.connack;
-    assert!(said.has(&Property::SharedAvailable(0)), "{said:?}");
+    assert!(!said.has(&Property::SharedAvailable(0)), "{said:?}");
     assert!(said.has(&Property::TopicAliasMaximum(32)), "{said:?}");
     assert!(said.has(&Property::ReceiveMaximum(1000)), "{said:?}");
     assert!(

@@ -125,19 +125,6 @@ fn refused(client: &mut Client, what: &str) {
 }
 
 #[test]
-fn shared_filters_are_refused_for_now() {
-    let broker = Broker::start();
-    for version in VERSIONS {
-        let mut client = broker.connect(&Connect::new(version, "shared"));
-        let code = if version == Version::V5 { 0x9E } else { 0x80 };
-        let filters = [Filter::new("$share/group/a", 1), Filter::new("plain", 1)];
-        assert_eq!(client.subscribe_all(&filters), [code, 1]);
-        client.publish(&Publish::new("a", "x").qos(1));
-        client.expect_silence();
-    }
-}
-
-#[test]
 fn empty_requests_and_wrong_flags_end_the_connection() {
     let broker = Broker::start();
     for version in VERSIONS {

@@ -9,7 +9,7 @@ mod close;
 mod connect;
 mod enhanced;
 mod leave;
-mod publish;
+pub(crate) mod publish;
 mod read;
 pub(crate) mod subscribe;
 

@@ -7,13 +7,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
-use bifrust_dist::{Deliverer, MatchError, Matched, Publication, PublishError, RouteError};
+use bifrust_dist::{
+    Deliverer, LiveMember, MatchError, Matched, MemberId, Pick, Publication, PublishError,
+    RouteError,
+};
 use bifrust_inbox::{Delivery, Fetched, InboundId, InboxError, Opened, Owner, Push, Subscribed};
 use bifrust_model::{Tenant, Topic};
 use bifrust_plugin_api::{Access, AuthAnswer, ExchangeAnswer};
 use bifrust_registry::RegistryError;
 use bifrust_retain::{Page, RetainError};
 use bifrust_session_dict::{Claim, ConnectionRef, Connections};
+
+use crate::connection::publish::Orphan;
+use crate::session::share::Shared;
+use crate::shard::share::seat_of;
 
 /// Called exactly once, on any thread; must not block.
 pub(crate) type Then<T> = Box<dyn FnOnce(T) + Send>;
@@ -33,10 +40,23 @@ pub(crate) struct Arrival {
 }
 
 /// Which connection is meant; a slot whose generation has moved on takes no more mail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Seat {
     pub(crate) slot: u32,
     pub(crate) generation: u32,
+}
+
+/// A message for a member of a group.
+pub(crate) struct Handoff {
+    pub(crate) to: Seat,
+    pub(crate) shared: Shared,
+}
+
+impl Handoff {
+    pub(crate) fn mail(to: LiveMember, shared: Shared) -> Mail {
+        let to = seat_of(to);
+        Mail::Share(Box::new(Self { to, shared }))
+    }
 }
 
 /// Something for a shard to do.
@@ -44,6 +64,17 @@ pub(crate) enum Mail {
     Arrived(Arrival),
     /// For this shard's live subscribers.
     Publish(Arc<Publication>),
+    /// For the picked member of a group.
+    Share(Box<Handoff>),
+    /// The members for the first message that moves to another one are known again.
+    Rematched {
+        result: Result<Arc<Matched>, MatchError>,
+    },
+    /// A message that moved to a persistent member did not get there.
+    Undelivered {
+        shared: Box<Shared>,
+        error: PublishError,
+    },
     /// Messages of a persistent session.
     Push {
         to: Seat,
@@ -90,6 +121,8 @@ pub(crate) enum Completion {
     /// Of a QoS 0 message: its topic, whether it cleared what was there.
     RetainedUnasked(Topic, bool, Result<(), RetainError>),
     Matched(u64, Result<Arc<Matched>, MatchError>),
+    /// Who was picked for a publish is durable, or not.
+    Picked(u64, Option<Box<Orphan>>, Result<(), InboxError>),
     /// The number is the token of the waiting acknowledgement.
     Delivered(u64, Result<(), PublishError>),
     /// A QoS 0 publish reached its durable receivers or not.
@@ -177,7 +210,7 @@ impl Mailboxes {
         let Some(mailbox) = self.boxes.get(shard) else {
             return;
         };
-        if matches!(mail, Mail::Publish(_)) {
+        if matches!(mail, Mail::Publish(_) | Mail::Share(_)) {
             mailbox.publishes.fetch_add(1, Ordering::Relaxed);
         }
         let mut inner = mailbox.lock();
@@ -329,6 +362,7 @@ impl Deliverer for Mailboxes {
         &self,
         publication: &Arc<Publication>,
         matched: &Arc<Matched>,
+        picks: &[Pick],
         done: Then<Result<(), PublishError>>,
     ) {
         // One node: every live target is this one.
@@ -336,6 +370,18 @@ impl Deliverer for Mailboxes {
         for shard in 0..self.boxes.len() {
             if shards >> shard & 1 == 1 {
                 self.post(shard, Mail::Publish(publication.clone()));
+            }
+        }
+        for pick in picks {
+            if let Some((group, member)) = matched.picked(*pick)
+                && let MemberId::Live(live) = member.id
+            {
+                let shared = Shared {
+                    publication: publication.clone(),
+                    filter: group.filter.clone(),
+                    avoid: Vec::new(),
+                };
+                self.post(usize::from(live.shard), Handoff::mail(live, shared));
             }
         }
         done(Ok(()));

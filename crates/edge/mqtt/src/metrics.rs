@@ -17,14 +17,23 @@ pub(crate) enum Drop {
     Undelivered,
     /// Not allowed, or not valid.
     Refused,
+    /// More groups than the tenant may use at a time.
+    Fanout,
+    /// The picked member of its group has gone, and no other one is there.
+    Memberless,
+    /// QoS 2 of a group: written to a member whose session ended before it was complete.
+    Unfinished,
 }
 
-const DROPS: [(Drop, &str); 5] = [
+const DROPS: [(Drop, &str); 8] = [
     (Drop::Full, "full"),
     (Drop::Expired, "expired"),
     (Drop::Oversize, "oversize"),
     (Drop::Undelivered, "undelivered"),
     (Drop::Refused, "refused"),
+    (Drop::Fanout, "group_fanout"),
+    (Drop::Memberless, "no_member"),
+    (Drop::Unfinished, "unfinished"),
 ];
 
 /// Why a connection was given up below MQTT.

@@ -7,6 +7,7 @@ pub(crate) mod fifo;
 pub(crate) mod inbound;
 pub(crate) mod queue;
 pub(crate) mod rate;
+pub(crate) mod share;
 pub(crate) mod window;
 
 use std::rc::Rc;
@@ -25,6 +26,7 @@ use aliases::Aliases;
 use durable::Durable;
 use inbound::Inbound;
 use queue::Queue;
+use share::Shares;
 use window::Window;
 
 /// Everything about one connected session.
@@ -53,6 +55,8 @@ pub(crate) struct Session {
     /// The next number of a transient session's message.
     pub(crate) next_seq: u64,
     pub(crate) durable: Option<Box<Durable>>,
+    /// Set once it has subscribed as a member of a group.
+    pub(crate) shares: Option<Box<Shares>>,
 
     /// Answers to the client that wait.
     pub(crate) acks: Acks,
@@ -115,6 +119,22 @@ impl Session {
                 self.subscriptions.insert(at, (filter.clone(), options));
                 Some(Added::New)
             }
+        }
+    }
+
+    /// What a transient session asked of a filter.
+    pub(crate) fn subscription(&self, filter: &TopicFilter) -> Option<SubscriptionOptions> {
+        let held = &self.subscriptions;
+        let at = held.binary_search_by(|(held, _)| held.cmp(filter)).ok()?;
+        held.get(at).map(|(_, options)| *options)
+    }
+
+    /// Tells publishers how busy the session is, if it is a member of a group.
+    pub(crate) fn note_load(&self) {
+        if let Some(shares) = &self.shares {
+            let durable = self.durable.as_ref().map_or(0, |durable| durable.waiting());
+            let in_flight = self.window.in_flight() as usize;
+            shares.set_waiting(self.queue.len() + durable + in_flight);
         }
     }
 

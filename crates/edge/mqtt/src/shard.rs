@@ -4,10 +4,12 @@ pub(crate) mod deliver;
 mod durable;
 mod flush;
 mod route;
+pub(crate) mod share;
 pub(crate) mod timer;
 pub(crate) mod turns;
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -28,6 +30,7 @@ use crate::metrics::Metrics;
 use crate::server::Edge;
 use crate::session::Session;
 use crate::session::rate::Rate;
+use crate::session::share::Shared;
 use crate::subscriptions::Subscriptions;
 use crate::transport::Transport;
 pub(crate) use route::{DURABLE_MAX, undelivered_kind};
@@ -75,6 +78,12 @@ pub(crate) struct Shard {
     pub(crate) lookups: usize,
     /// The version of the tenants' settings that connections follow.
     settings_version: u64,
+    /// Makes the choices between members of groups.
+    seed: u64,
+    /// Messages on their way from a member of a group to another one.
+    moving: VecDeque<Shared>,
+    /// The first of them is being moved, or its members looked up.
+    is_moving: bool,
     flusher: Option<Waker>,
     /// Steps of handshakes that may still be taken in this turn.
     handshakes_left: u32,
@@ -211,6 +220,9 @@ impl Shard {
             store_bytes: 0,
             lookups: 0,
             settings_version: 0,
+            seed: fastrand::u64(..),
+            moving: VecDeque::new(),
+            is_moving: false,
             flusher: None,
             handshakes_left: HANDSHAKES_PER_TURN,
             waiting_handshakes: Vec::new(),
@@ -379,6 +391,9 @@ impl Shard {
                 let local = self.subscriptions.matches(tenant, topic);
                 self.deliver_live(&publication, &local);
             }
+            Mail::Share(handoff) => self.deliver_shared(handoff.to, handoff.shared),
+            Mail::Rematched { result } => self.rematched(result),
+            Mail::Undelivered { shared, error } => self.undelivered(&shared, &error.to_string()),
             Mail::Push {
                 to,
                 epoch,
@@ -413,6 +428,7 @@ impl Shard {
                 self.lookups = self.lookups.saturating_sub(1);
                 self.publish_matched(to, number, result);
             }
+            Completion::Picked(number, orphan, result) => self.picked(to, number, orphan, result),
             Completion::Delivered(token, result) => self.delivered(to, token, result),
             Completion::DeliveredUnasked(result) => self.delivered_unasked(to, result),
             Completion::Released(token, id, result) => self.released(to, token, id, result),

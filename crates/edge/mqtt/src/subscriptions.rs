@@ -4,6 +4,7 @@
 //! topic is kept and shared; a change of an exact filter drops the one result it touches, a change
 //! of a wildcard filter outdates all results of its tenant, which are then made anew when used.
 
+mod members;
 mod route;
 mod trie;
 
@@ -77,6 +78,8 @@ struct Filter {
     tenant: TenantNumber,
     filter: TopicFilter,
     subscribers: Vec<(u32, SubscriptionOptions)>,
+    /// Set if it is the filter of one member of a group.
+    member: Option<Seat>,
     route: Route,
     /// Connections whose SUBACK waits for the route.
     waiters: SmallVec<[Seat; 1]>,
@@ -95,6 +98,8 @@ pub(crate) struct Subscriptions {
     by_text: HashMap<Key, usize, RandomState>,
     tenants: HashMap<TenantNumber, Tenant, RandomState>,
     cache: HashMap<Key, Rc<LocalMatch>, RandomState>,
+    /// Filters of members of groups: a filter per member.
+    members: HashMap<(Seat, TopicFilter), usize, RandomState>,
 }
 
 impl Subscriptions {
@@ -131,6 +136,7 @@ impl Subscriptions {
             tenant,
             filter,
             subscribers: Vec::new(),
+            member: None,
             route: Route::default(),
             waiters: SmallVec::new(),
         });
@@ -203,6 +209,10 @@ impl Subscriptions {
 
     fn forget(&mut self, at: usize) {
         let entry = self.filters.remove(at);
+        if let Some(seat) = entry.member {
+            self.members.remove(&(seat, entry.filter));
+            return;
+        }
         let tenant = entry.tenant;
         let text = entry.filter.as_str();
         self.by_text.remove(&KeyRef { tenant, text });

@@ -132,6 +132,8 @@ events! {
     DeliverError = "DELIVER_ERROR",
     /// More persistent receivers than allowed.
     PersistentFanoutThrottled = "PERSISTENT_FANOUT_THROTTLED",
+    /// More groups of shared subscriptions than allowed.
+    GroupFanoutThrottled = "GROUP_FANOUT_THROTTLED",
     /// A route could not be stored.
     MatchError = "MATCH_ERROR",
     /// A route could not be removed.

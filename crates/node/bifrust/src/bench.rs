@@ -35,9 +35,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         match arguments.scenario {
             Scenario::Connect => connections::connect(arguments).await,
             Scenario::Churn => connections::churn(arguments).await,
-            Scenario::P2p | Scenario::FanIn | Scenario::FanOut | Scenario::Persist => {
-                flow::run(arguments).await
-            }
+            Scenario::P2p
+            | Scenario::FanIn
+            | Scenario::FanOut
+            | Scenario::Shared
+            | Scenario::Persist => flow::run(arguments).await,
             Scenario::Offline => stock::offline(arguments).await,
             Scenario::Retain => stock::retain(arguments).await,
         }

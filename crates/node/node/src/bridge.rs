@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
-use bifrust_dist::{Deliverer, Matched, Publication, PublishError, RoutingKey, Then};
+use bifrust_dist::{Deliverer, Matched, Pick, Publication, PublishError, RoutingKey, Then};
 use bifrust_inbox::{Will, WillSender};
 use bifrust_model::Tenant;
 
@@ -30,10 +30,11 @@ impl Deliverer for Bridge<dyn Deliverer> {
         &self,
         publication: &Arc<Publication>,
         matched: &Arc<Matched>,
+        picks: &[Pick],
         done: Then<Result<(), PublishError>>,
     ) {
         match &*self.0.load() {
-            Some(target) => target.deliver(publication, matched, done),
+            Some(target) => target.deliver(publication, matched, picks, done),
             None => done(Err(PublishError::Refused)),
         }
     }

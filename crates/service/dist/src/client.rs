@@ -16,12 +16,14 @@ use crate::range::RouteRange;
 use crate::schema::command::Command;
 use crate::schema::live_route::SHARDS_MAX;
 use crate::schema::route_key::{self, ReceiverKey};
+use crate::share::{Loads, Taken};
 use crate::store::{Answer, Effect, EndedQuery, Query, Routes, Targets};
 use crate::{
-    Config, Deliverer, MatchError, Matched, OpenError, Publication, PublishError, Receiver,
+    Config, Deliverer, MatchError, Matched, OpenError, Pick, Publication, PublishError, Receiver,
     RouteError, Then,
 };
 
+mod groups;
 #[cfg(test)]
 mod tests;
 
@@ -41,6 +43,9 @@ struct Inner {
     absent: Absent,
     this: NodeRef,
     stamps: Stamps,
+    loads: Loads,
+    /// Makes the choices of what no connection shard publishes.
+    seed: AtomicU64,
     deliverers: OnceLock<Deliverers>,
 }
 
@@ -98,6 +103,8 @@ impl Dist {
             absent: Absent::new(meters),
             this,
             stamps,
+            loads: Loads::default(),
+            seed: AtomicU64::new(0),
             deliverers: OnceLock::new(),
         }))
     }
@@ -142,23 +149,12 @@ impl Dist {
         adds: bool,
         done: Then<Result<(), RouteError>>,
     ) {
-        let (part, ack) = match &receiver {
+        let ack = match &receiver {
             // It dies with the node, so that it need not outlive a crash.
-            Receiver::Live { node, .. } => (ReceiverKey::Live(*node), Ack::Applied),
-            Receiver::Inbox {
-                client,
-                incarnation,
-                ..
-            } => {
-                let (client, incarnation) = (client.clone(), *incarnation);
-                let part = ReceiverKey::Inbox {
-                    client,
-                    incarnation,
-                };
-                (part, Ack::Durable)
-            }
+            Receiver::Live { .. } | Receiver::Member { .. } => Ack::Applied,
+            Receiver::Inbox { .. } => Ack::Durable,
         };
-        let row = route_key::encode(tenant, filter, &part);
+        let row = route_key::encode(tenant, filter, &ReceiverKey::of(&receiver));
         if row.len() > KEY_BYTES_MAX {
             return done(Err(RouteError::TooLong));
         }
@@ -170,12 +166,14 @@ impl Dist {
             }
             Receiver::Live { shard, .. } if adds => Command::SetShard { key, shard, stamp },
             Receiver::Live { shard, .. } => Command::ClearShard { key, shard, stamp },
-            Receiver::Inbox { options, .. } if adds => Command::PutInbox {
-                key,
-                options,
-                stamp,
-            },
-            Receiver::Inbox { .. } => Command::DropInbox { key, stamp },
+            Receiver::Inbox { options, .. } | Receiver::Member { options, .. } if adds => {
+                Command::PutInbox {
+                    key,
+                    options,
+                    stamp,
+                }
+            }
+            Receiver::Inbox { .. } | Receiver::Member { .. } => Command::DropInbox { key, stamp },
         };
         let inner = self.0.clone();
         let filter = filter.clone();
@@ -240,20 +238,22 @@ impl Dist {
         matched: &Arc<Matched>,
         done: Then<Result<(), PublishError>>,
     ) {
-        if matched.is_empty() {
-            return done(Ok(()));
-        }
+        let picks = self.picks(publication, matched);
+        let of_groups = Taken::by(matched, &picks);
+        let has_live = !matched.live.is_empty() || of_groups.live;
+        let has_durable = !matched.inboxes.is_empty() || of_groups.durable;
         let live = match self.0.deliverers.get() {
             Some(deliverers) => &*deliverers.live,
             None => &Unbound,
         };
-        match (matched.live.is_empty(), matched.inboxes.is_empty()) {
-            (true, _) => self.durable().deliver(publication, matched, done),
-            (_, true) => live.deliver(publication, matched, done),
-            (false, false) => {
+        match (has_live, has_durable) {
+            (false, false) => done(Ok(())),
+            (false, true) => self.durable().deliver(publication, matched, &picks, done),
+            (true, false) => live.deliver(publication, matched, &picks, done),
+            (true, true) => {
                 let (first, second) = worst_of_two(done);
-                self.durable().deliver(publication, matched, first);
-                live.deliver(publication, matched, second);
+                self.durable().deliver(publication, matched, &picks, first);
+                live.deliver(publication, matched, &picks, second);
             }
         }
     }
@@ -278,7 +278,7 @@ impl Dist {
         let dist = self.clone();
         let go_on = move |answer| match answer {
             Ok(Answer::Ended { keys, next }) => dist.sweep_found(keys, next),
-            Ok(Answer::Matched(..)) => tracing::error!("a sweep was answered with a match"),
+            Ok(_) => tracing::error!("a sweep was answered with something else"),
             Err(error) => tracing::warn!(%error, "old live routes stay until the next start"),
         };
         self.0.range.ask(&from, query, Box::new(go_on));
@@ -318,11 +318,17 @@ impl Inner {
         };
         let finish = move |answer| {
             let found = match answer {
-                Ok(Answer::Matched(Targets { live, inboxes }, gaps)) => {
+                Ok(Answer::Matched(targets, gaps)) => {
                     inner.absent.enter(tenant, since, gaps);
-                    Ok(Matched::new(live, inboxes))
+                    let Targets {
+                        live,
+                        inboxes,
+                        groups,
+                    } = targets;
+                    let groups = inner.groups(tenant, groups);
+                    Ok(Matched::new(live, inboxes).with_groups(groups))
                 }
-                Ok(Answer::Ended { .. }) => Err(MatchError::Failed),
+                Ok(_) => Err(MatchError::Failed),
                 Err(error) => {
                     let error: bifrust_kv::QueryError = error;
                     tracing::warn!(%error, tenant = tenant.0, "a topic was not matched");
@@ -402,6 +408,7 @@ impl Deliverer for Unbound {
         &self,
         _publication: &Arc<Publication>,
         _matched: &Arc<Matched>,
+        _picks: &[Pick],
         done: Then<Result<(), PublishError>>,
     ) {
         tracing::error!("something was published before deliverers were bound");

@@ -25,6 +25,12 @@ pub enum RouteError {
     /// Filter and client identifier together are longer than a key can be; not changed.
     #[error("topic filter and client identifier are too long for a route")]
     TooLong,
+    /// The group has as many members as it may have; not changed.
+    #[error("the group has as many members as it may have")]
+    GroupFull,
+    /// It could not be found out whether the group has room; not changed.
+    #[error("the members of the group could not be counted")]
+    Unread,
     /// The route may or may not be changed.
     #[error("the outcome is unknown")]
     Unknown,

@@ -34,6 +34,7 @@ mod publication;
 mod range;
 mod receiver;
 mod schema;
+mod share;
 mod store;
 mod topic_walk;
 
@@ -44,6 +45,10 @@ pub use error::{MatchError, OpenError, PublishError, RouteError};
 pub use matched::{InboxTarget, LiveTarget, Matched};
 pub use publication::{Deliverer, Publication, RoutingKey};
 pub use receiver::Receiver;
+pub use share::{
+    Attendance, Group, KeyedPicks, LiveMember, Load, Member, MemberId, Pick, Picks, StoredPick,
+    Taken, hash_publisher,
+};
 
 /// Where the rows are, for whoever opens the store.
 pub fn keyspaces() -> &'static [bifrust_storage::Keyspace] {

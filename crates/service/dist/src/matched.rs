@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bifrust_model::{ClientId, NodeRef, SubscriptionOptions};
 use smallvec::SmallVec;
 
+use crate::Group;
+
 /// A persistent session that a topic leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InboxTarget {
@@ -33,6 +35,8 @@ pub struct Matched {
     pub live: SmallVec<[LiveTarget; 1]>,
     /// Persistent sessions, each once.
     pub inboxes: Vec<InboxTarget>,
+    /// Groups of which one member gets each message.
+    pub groups: Vec<Group>,
     is_stale: AtomicBool,
     /// Asked for since the cache last looked for something to give up.
     was_used: AtomicBool,
@@ -44,9 +48,15 @@ impl Matched {
         Self {
             live,
             inboxes,
+            groups: Vec::new(),
             is_stale: AtomicBool::new(false),
             was_used: AtomicBool::new(true),
         }
+    }
+
+    /// The same with groups.
+    pub fn with_groups(self, groups: Vec<Group>) -> Self {
+        Self { groups, ..self }
     }
 
     /// Whether a route of this topic has changed since, or the cache has given the match up: whoever
@@ -58,7 +68,7 @@ impl Matched {
 
     /// Whether the topic leads nowhere.
     pub fn is_empty(&self) -> bool {
-        self.live.is_empty() && self.inboxes.is_empty()
+        self.live.is_empty() && self.inboxes.is_empty() && self.groups.is_empty()
     }
 
     pub(crate) fn set_stale(&self) {
@@ -91,6 +101,7 @@ impl Matched {
             true => self.live.capacity() * size_of::<LiveTarget>(),
             false => 0,
         };
-        size_of::<Self>() + live + inboxes.sum::<usize>()
+        let groups = self.groups.iter().map(Group::bytes);
+        size_of::<Self>() + live + inboxes.sum::<usize>() + groups.sum::<usize>()
     }
 }

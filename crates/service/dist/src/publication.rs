@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bifrust_model::{Message, Tenant};
 
-use crate::{Matched, PublishError, Then};
+use crate::{Matched, Pick, PublishError, Then};
 
 /// Names one QoS 2 publish of a persistent publisher, or one will: a repetition carries the same
 /// one, so that receivers take it once.
@@ -47,13 +47,15 @@ pub struct Publication {
 
 /// Hands publications to one kind of receivers: live sessions, or persistent ones.
 pub trait Deliverer: Send + Sync {
-    /// Hands `publication` to the targets of its kind in `matched`; the others are not its business.
+    /// Hands `publication` to the targets of its kind in `matched`, and to those of its kind that were
+    /// picked of its groups; the others are not its business.
     /// `done` runs once the receivers hold it as their kind promises. Publications reach a receiver in
     /// the order of the calls.
     fn deliver(
         &self,
         publication: &Arc<Publication>,
         matched: &Arc<Matched>,
+        picks: &[Pick],
         done: Then<Result<(), PublishError>>,
     );
 }

@@ -2,6 +2,8 @@
 
 use bifrust_model::{ClientId, NodeRef, SubscriptionOptions};
 
+use crate::LiveMember;
+
 /// The end of a route.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Receiver {
@@ -18,6 +20,13 @@ pub enum Receiver {
         client: ClientId,
         /// Which of the client's sessions; a later session has another one.
         incarnation: u64,
+        /// What the client asked of this filter. Ignored when a route is removed.
+        options: SubscriptionOptions,
+    },
+    /// A live session as a member of a group: the filter is a shared one.
+    Member {
+        /// Which session.
+        session: LiveMember,
         /// What the client asked of this filter. Ignored when a route is removed.
         options: SubscriptionOptions,
     },

@@ -15,6 +15,7 @@ use crate::schema::live_route::LiveRoute;
 use crate::schema::route_key::{self, ReceiverKey};
 
 mod matching;
+mod members;
 mod sweep;
 
 #[cfg(test)]
@@ -48,6 +49,8 @@ pub(crate) enum Query {
     },
     /// Live routes of a node's earlier incarnations.
     Ended(EndedQuery),
+    /// Whether a group has room for a member.
+    Room(RoomQuery),
 }
 
 /// Looks for live routes of incarnations of `node` before `before`, from key `from` on.
@@ -60,6 +63,15 @@ pub(crate) struct EndedQuery {
     pub(crate) rows_max: usize,
 }
 
+/// Asks whether the group whose keys begin with `prefix` has the member under `key`, or has less than
+/// `members_max` ones.
+#[derive(Clone, Debug)]
+pub(crate) struct RoomQuery {
+    pub(crate) prefix: Bytes,
+    pub(crate) key: Bytes,
+    pub(crate) members_max: usize,
+}
+
 /// What is answered.
 #[derive(Debug)]
 pub(crate) enum Answer {
@@ -70,6 +82,7 @@ pub(crate) enum Answer {
         /// Where to go on; `None`: that was all.
         next: Option<Bytes>,
     },
+    Room(bool),
 }
 
 impl Coprocessor for Routes {
@@ -106,6 +119,7 @@ impl Coprocessor for Routes {
                 Ok(Answer::Matched(targets, gaps))
             }
             Query::Ended(query) => sweep::find_ended(read, &query),
+            Query::Room(query) => members::has_room(read, &query).map(Answer::Room),
         }
     }
 
@@ -144,7 +158,9 @@ impl Coprocessor for Routes {
 fn stamp_of(key: &[u8], value: Bytes) -> Result<Hlc, StorageError> {
     let stamp = match route_key::decode(key).map(|key| key.receiver) {
         Some(ReceiverKey::Live(_)) => LiveRoute::decode(value).map(|route| route.latest()),
-        Some(ReceiverKey::Inbox { .. }) => InboxRoute::decode(value).map(|route| route.stamp),
+        Some(ReceiverKey::Inbox { .. } | ReceiverKey::Member(_)) => {
+            InboxRoute::decode(value).map(|route| route.stamp)
+        }
         None => Err(RecordError::Invalid("route key")),
     };
     stamp.map_err(|error| damaged(key, &error))

@@ -7,8 +7,6 @@
 use bifrust_model::{TenantNumber, levels};
 use smallvec::{SmallVec, smallvec};
 
-use crate::schema::route_key::PLAIN;
-
 /// What is known of a tenant's filters.
 pub(crate) trait Branches {
     /// Ends a walk.
@@ -21,7 +19,7 @@ pub(crate) trait Branches {
     fn gather(&mut self, path: &[u8]) -> Result<(), Self::Error>;
 }
 
-/// Visits all plain filters of the tenant that match the topic.
+/// Visits all filters of the tenant that match the topic, shared ones by what follows their prefix.
 pub(crate) fn walk<B: Branches>(
     tenant: TenantNumber,
     topic: &str,
@@ -65,7 +63,7 @@ pub(crate) fn walk<B: Branches>(
 
 /// The filter that ends at `path`, which is lengthened.
 fn end_of_filter<B: Branches>(branches: &mut B, path: &mut Vec<u8>) -> Result<(), B::Error> {
-    path.extend_from_slice(&[levels::END, PLAIN]);
+    path.push(levels::END);
     if branches.has(path)? {
         branches.gather(path)?;
     }

@@ -209,7 +209,7 @@ impl Bench {
             let _ = tell.send(Event::Published(slot));
         };
         self.deliverer
-            .deliver(&publication, &client.matched, Box::new(done));
+            .deliver(&publication, &client.matched, &[], Box::new(done));
     }
 
     fn settle(&self, slot: usize, client: &mut Client) {

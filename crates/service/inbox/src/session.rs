@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bifrust_dist::RoutingKey;
+use bifrust_dist::{RoutingKey, StoredPick};
 use bifrust_model::{ClientId, ClientInfo, SessionKey, Subscription, Tenant};
 use bifrust_session_dict::ConnectionRef;
 
@@ -73,7 +73,7 @@ impl SessionRef {
 }
 
 /// A QoS 2 publish of the client that it has not released.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InboundId {
     /// The packet id the client chose.
     pub packet_id: u16,
@@ -81,6 +81,8 @@ pub struct InboundId {
     pub key: RoutingKey,
     /// Whether it is known to be routed: a repeated PUBLISH gets PUBREC and goes nowhere.
     pub is_routed: bool,
+    /// The members of groups that were picked for it, in an earlier connection.
+    pub picks: Vec<StoredPick>,
 }
 
 /// How a connection ended.

@@ -34,8 +34,8 @@ use crate::schema::{BODY, DEADLINE, META, SUB};
 
 pub(crate) use command::{
     Attach, Attached, BeginInbound, Bounds, Command, ConfirmRoutes, Detach, Expire, Insert,
-    InsertRetained, Keyed, ReleaseInbound, Reply, Settle, Subscribe, Sweep, Target, Tidy,
-    Unsubscribe, WillFate, WillSent,
+    InsertRetained, Keyed, ReleaseInbound, Reply, Settle, StorePicks, Subscribe, Sweep, Target,
+    Tidy, Unsubscribe, WillFate, WillSent,
 };
 pub(crate) use query::{Answer, Due, Page, Query, RouteChange};
 
@@ -141,6 +141,7 @@ impl Coprocessor for Store {
             Command::Settle(command) => settle::apply(heads, rows, &command),
             Command::BeginInbound(command) => inbound::begin(heads, rows, &command),
             Command::ReleaseInbound(command) => inbound::release(heads, rows, &command),
+            Command::StorePicks(command) => inbound::store_picks(heads, rows, &command),
             Command::Expire(command) => expire::apply(heads, rows, &command, effects),
             Command::WillSent(command) => will::sent(rows, &command),
             Command::Sweep(command) => sweep::apply(heads, rows, &command),
@@ -163,7 +164,8 @@ impl Coprocessor for Store {
             Command::Subscribe(_)
             | Command::Insert(_)
             | Command::InsertRetained(_)
-            | Command::BeginInbound(_) => false,
+            | Command::BeginInbound(_)
+            | Command::StorePicks(_) => false,
             Command::Detach(_)
             | Command::Unsubscribe(_)
             | Command::ConfirmRoutes(_)

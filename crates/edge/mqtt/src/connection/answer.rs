@@ -47,6 +47,10 @@ impl Shard {
                 }
                 None => {
                     session.window.received(seq);
+                    if let Some(shares) = &mut session.shares {
+                        // The message is the client's now.
+                        shares.done(seq);
+                    }
                     self.send_pubrel(seat, id, ReasonCode::SUCCESS);
                 }
             },
@@ -77,6 +81,10 @@ impl Shard {
             Some(durable) => durable.settle(Settle::Done(seq)),
             None => {
                 session.window.done(seq);
+                if let Some(shares) = &mut session.shares {
+                    shares.done(seq);
+                    session.note_load();
+                }
                 if session.queue.is_empty() && session.scans.is_none() {
                     return;
                 }

@@ -525,6 +525,9 @@ impl Shard {
             transport.limit_packets(packet_max);
         }
         self.send_packet(seat, &Packet::Connack(connack));
+        if (opened.subscriptions.iter()).any(|subscription| subscription.filter.is_shared()) {
+            self.attend_inbox(seat);
+        }
         for seq in opened.released {
             // 4.4: PUBREL again, in order, before new messages.
             self.send_pubrel(seat, packet_id(seq), ReasonCode::SUCCESS);
@@ -562,7 +565,7 @@ fn session(accepted: &Accepted, opened: &Opened, client_packet_max: u32) -> Sess
     };
     let durable = opened
         .is_durable
-        .then(|| Box::new(Durable::new(reference, opened.next_seq)));
+        .then(|| Box::new(Durable::new(reference, opened.incarnation, opened.next_seq)));
     Session {
         tenant: accepted.tenant.clone(),
         client: accepted.client.clone(),
@@ -577,6 +580,7 @@ fn session(accepted: &Accepted, opened: &Opened, client_packet_max: u32) -> Sess
         window,
         next_seq: 1,
         durable,
+        shares: None,
         acks: Default::default(),
         inbound,
         memo: None,
@@ -610,13 +614,12 @@ fn connack(connecting: &mut Connecting, accepted: &Accepted, opened: &Opened) ->
                 .then(|| connecting.client_id.as_str().into()),
             wildcard_subscription_available: settings.wildcard_subscription_enabled,
             subscription_ids_available: settings.subscription_identifier_enabled,
-            // Not served yet.
-            shared_subscription_available: false,
             // MQTT-4.12.0-5: as at CONNECT.
             authentication_method: (connecting.exchange.as_ref())
                 .map(|exchange| exchange.method().clone()),
             authentication_data: (connecting.exchange.as_mut())
                 .and_then(|exchange| exchange.take_data()),
+            shared_subscription_available: settings.shared_subscription_enabled,
             server_keep_alive: (accepted.keep_alive != asked.keep_alive)
                 .then_some(accepted.keep_alive),
             ..ConnackProperties::default()

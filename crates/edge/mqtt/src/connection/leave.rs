@@ -42,9 +42,7 @@ impl Shard {
             self.emit_client(&session.client, EventKind::MqttSessionStop, |event| event);
         }
         for (filter, _) in std::mem::take(&mut session.subscriptions) {
-            let removed = self
-                .subscriptions
-                .remove(seat.slot, session.tenant.number, &filter);
+            let removed = self.remove_filter(seat, session.tenant.number, &filter);
             if let Some((at, step)) = removed {
                 self.step_route(at, step);
             }
@@ -54,6 +52,7 @@ impl Shard {
         {
             self.write_disconnect(seat, &session, reason);
         }
+        self.leave_groups(seat, &mut session);
         session.queue = Default::default();
         session.scans = None;
         if let Some(request) = session.filter_request.take() {
@@ -116,6 +115,7 @@ impl Shard {
             if waiting.is_dropped {
                 continue;
             }
+            self.hand_over_orphan(seat, &waiting);
             let message = &waiting.publication.message;
             self.metrics.dropped(Drop::Undelivered);
             let kind = crate::shard::undelivered_kind(message.qos);

@@ -6,6 +6,7 @@
 //! (MQTT-4.6.0-6). A retained QoS 1 or 2 publish is stored before it is routed: a subscriber that
 //! comes in between finds it in the store or gets it live, or both (contract C3).
 
+mod picks;
 mod pipeline;
 
 use bifrust_dist::Publication;
@@ -21,6 +22,8 @@ use crate::session::acks::AckKind;
 use crate::session::inbound::{Seen, Stage, Waiting};
 use crate::session::{Memo, Session};
 use crate::shard::{DURABLE_MAX, Shard};
+
+pub(crate) use picks::Orphan;
 
 /// Publishes that may wait in the pipeline before reading stops.
 const PIPELINE_MAX: usize = 256;
@@ -382,7 +385,7 @@ impl Shard {
             let topic = publication.message.topic.clone();
             is_stored = true;
             if let Some(matched) = self.lookup(seat, &topic) {
-                self.route(seat, publication, &matched, token, packet_id);
+                self.route(seat, publication, &matched, None, token, packet_id);
                 return;
             }
         }
@@ -400,6 +403,7 @@ impl Shard {
             packet_id,
             matched: None,
             is_stored,
+            picks: None,
             is_rematched: false,
             is_dropped: false,
         });

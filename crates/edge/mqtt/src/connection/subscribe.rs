@@ -272,9 +272,7 @@ impl Shard {
                 continue;
             };
             item.is_new = added == Added::New;
-            let (at, step) = self
-                .subscriptions
-                .add(seat.slot, tenant, filter, item.options);
+            let (at, step) = self.add_filter(seat, tenant, filter, item.options);
             match step {
                 RouteStep::Nothing => item.reason = Some(granted(item.options.qos)),
                 step => {
@@ -300,8 +298,7 @@ impl Shard {
     }
 
     /// A route that a SUBACK waits for is there, or cannot be had.
-    pub(crate) fn filter_routed(&mut self, seat: Seat, at: usize, is_done: bool) {
-        let slot = seat.slot;
+    pub(crate) fn filter_routed(&mut self, seat: Seat, at: usize, failure: Option<ReasonCode>) {
         let Some(session) = self.session(seat) else {
             return;
         };
@@ -315,18 +312,17 @@ impl Shard {
         item.route = None;
         request.waiting = request.waiting.saturating_sub(1);
         let is_last = request.waiting == 0;
-        if is_done {
-            item.reason = Some(granted(item.options.qos));
-        } else {
-            item.reason = Some(ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR);
-            if let Some(filter) = item.filter.take() {
-                session.remove_subscription(&filter);
-                // Its route is already being taken out.
-                self.subscriptions.remove(slot, tenant, &filter);
-                self.emit(seat, EventKind::MatchError, |event| {
-                    event.detail(filter.to_string())
-                });
-            }
+        let granted = granted(item.options.qos);
+        item.reason = Some(failure.unwrap_or(granted));
+        if failure.is_some()
+            && let Some(filter) = item.filter.take()
+        {
+            session.remove_subscription(&filter);
+            // Its route is already being taken out.
+            self.remove_filter(seat, tenant, &filter);
+            self.emit(seat, EventKind::MatchError, |event| {
+                event.detail(filter.to_string())
+            });
         }
         if is_last {
             self.finish_filters(seat);
@@ -353,7 +349,7 @@ impl Shard {
                 scans.cancel(filter);
             }
             item.reason = Some(unsubscribed(existed));
-            if let Some((at, step)) = self.subscriptions.remove(seat.slot, tenant, filter) {
+            if let Some((at, step)) = self.remove_filter(seat, tenant, filter) {
                 self.step_route(at, step);
             }
         }
@@ -382,6 +378,9 @@ impl Shard {
             .collect();
         if subscriptions.is_empty() {
             return self.finish_filters(seat);
+        }
+        if subscriptions.iter().any(|new| new.filter.is_shared()) {
+            self.attend_inbox(seat);
         }
         let done = self.reply(seat, Completion::Subscribed);
         inbox.subscribe(&reference, subscriptions, max, done);
@@ -562,12 +561,13 @@ fn judge(
             // MQTT-3.8.3-4.
             return Err(protocol_error("no-local on a shared subscription"));
         }
-        // Not served yet.
-        return Ok(Item::refused(
-            ReasonCode::SHARED_SUBSCRIPTIONS_NOT_SUPPORTED,
-        ));
+        if !settings.shared_subscription_enabled {
+            return Ok(Item::refused(
+                ReasonCode::SHARED_SUBSCRIPTIONS_NOT_SUPPORTED,
+            ));
+        }
     }
-    if settings.topic_limits().check(filter.as_str()).is_err() {
+    if settings.topic_limits().check(filter.plain()).is_err() {
         return Ok(Item::refused(ReasonCode::TOPIC_FILTER_INVALID));
     }
     if filter.has_wildcard() && !settings.wildcard_subscription_enabled {

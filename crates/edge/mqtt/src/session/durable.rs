@@ -23,6 +23,8 @@ pub(crate) struct Fetch {
 /// Deliveries in, settles out.
 pub(crate) struct Durable {
     pub(crate) session: SessionRef,
+    /// Which of the client's sessions it is.
+    pub(crate) incarnation: u64,
     ready: VecDeque<Delivery>,
     ready_bytes: usize,
     /// The first entry not taken over yet.
@@ -37,9 +39,10 @@ pub(crate) struct Durable {
 }
 
 impl Durable {
-    pub(crate) fn new(session: SessionRef, next: u64) -> Self {
+    pub(crate) fn new(session: SessionRef, incarnation: u64, next: u64) -> Self {
         Self {
             session,
+            incarnation,
             ready: VecDeque::new(),
             ready_bytes: 0,
             next,
@@ -111,6 +114,16 @@ impl Durable {
 
     pub(crate) fn front(&self) -> Option<&Delivery> {
         self.ready.front()
+    }
+
+    /// Entries that are known to wait for the socket.
+    pub(crate) fn waiting(&self) -> usize {
+        let behind = if self.is_behind || self.is_fetching {
+            READY_MAX
+        } else {
+            0
+        };
+        self.ready.len() + behind
     }
 
     /// The next entry leaves for the socket, or is dropped on the way there.
@@ -201,7 +214,7 @@ mod tests {
             client: ClientId::new("c").unwrap(),
             epoch: 1,
         };
-        Durable::new(session, next)
+        Durable::new(session, 1, next)
     }
 
     fn seqs(durable: &mut Durable) -> Vec<u64> {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use ahash::RandomState;
-use bifrust_dist::{Matched, Publication};
+use bifrust_dist::{KeyedPicks, Matched, Publication};
 use hashbrown::HashMap;
 
 use super::fifo::Fifo;
@@ -20,6 +20,8 @@ pub(crate) enum Stage {
     Store,
     /// Its receivers are being looked up.
     Match,
+    /// The members that were picked of its groups are being made durable.
+    Pick,
     /// Nothing keeps it but those before it.
     Ready,
 }
@@ -32,12 +34,22 @@ pub(crate) struct Waiting {
     pub(crate) token: Option<u64>,
     pub(crate) packet_id: u16,
     pub(crate) matched: Option<Arc<Matched>>,
+    /// With a routing key: the members that get it, of its groups.
+    pub(crate) picks: Option<Box<KeyedPicks>>,
     /// Its retained copy is on its way already.
     pub(crate) is_stored: bool,
     /// Its receivers were looked up twice: what was found then is used.
     pub(crate) is_rematched: bool,
     /// Nothing is done with it: it was refused on the way.
     pub(crate) is_dropped: bool,
+}
+
+impl Waiting {
+    /// Whether members are to be picked, and to be kept, before it is handed over.
+    pub(crate) fn needs_picks(&self, matched: &Matched) -> bool {
+        let has_picked = self.picks.as_ref().is_some_and(|p| p.targets().is_some());
+        self.publication.key.is_some() && (has_picked || !matched.groups.is_empty())
+    }
 }
 
 /// What an identifier of an incoming QoS 2 publish means.

@@ -8,12 +8,15 @@ use bifrust_dist::Publication;
 use bifrust_model::{Message, Qos, Settings};
 
 use super::fifo::Fifo;
+use super::share::Shared;
 
 /// A message, however it came here.
 #[derive(Clone, Debug)]
 pub(crate) enum Body {
     /// Just published.
     Live(Arc<Publication>),
+    /// Just published, and for this member of a group.
+    Shared(Box<Shared>),
     /// From the retained store or a persistent queue.
     Stored(Arc<Message>),
 }
@@ -24,6 +27,7 @@ impl Deref for Body {
     fn deref(&self) -> &Message {
         match self {
             Self::Live(publication) => &publication.message,
+            Self::Shared(shared) => &shared.publication.message,
             Self::Stored(message) => message,
         }
     }
@@ -87,7 +91,7 @@ impl Queue {
         offered
     }
 
-    fn has_room(&self, weight: u64, settings: &Settings) -> bool {
+    pub(crate) fn has_room(&self, weight: u64, settings: &Settings) -> bool {
         self.items.len() < settings.session_inbox_size as usize
             && self.bytes + weight <= settings.session_inbox_bytes
     }

@@ -275,12 +275,12 @@ impl Shard {
             };
             let ids = item.ids.as_deref().unwrap_or_default();
             let written = self.write_stored(slot, &item.body, qos, item.retain, ids, false, id);
-            if written.is_ok()
-                && qos != Qos::AtMostOnce
-                && let Some(session) = self.session_at(slot)
-            {
-                session.next_seq += 1;
-                session.window.sent(seq, qos);
+            if written.is_ok() {
+                let shared = match item.body {
+                    Body::Shared(shared) => Some(*shared),
+                    Body::Live(_) | Body::Stored(_) => None,
+                };
+                self.note_sent(slot, seq, qos, shared);
             }
         }
     }
@@ -304,6 +304,22 @@ impl Shard {
                 return Err(unsent);
             }
         };
+        self.write_now(slot, message, qos, retain, expiry, ids, dup, id)
+    }
+
+    /// The same of a message that still has `expiry` seconds to live.
+    #[expect(clippy::too_many_arguments, reason = "what a PUBLISH is made of")]
+    pub(super) fn write_now(
+        &mut self,
+        slot: u32,
+        message: &Message,
+        qos: Qos,
+        retain: bool,
+        expiry: Option<u32>,
+        ids: &[u32],
+        dup: bool,
+        id: Option<PacketId>,
+    ) -> Result<(), Unsent> {
         self.lend_buffer(slot);
         let Some(connection) = self.connections.get_mut(slot as usize) else {
             return Err(Unsent::Expired);
@@ -325,7 +341,7 @@ impl Shard {
     }
 
     /// What is left of a message's life.
-    fn left_of(&self, message: &Message) -> Result<Option<u32>, Unsent> {
+    pub(super) fn left_of(&self, message: &Message) -> Result<Option<u32>, Unsent> {
         if message.expiry_seconds.is_none() {
             return Ok(None);
         }
@@ -401,7 +417,7 @@ fn write_head(
     Ok(())
 }
 
-fn dropped_kind(qos: Qos) -> EventKind {
+pub(super) fn dropped_kind(qos: Qos) -> EventKind {
     match qos {
         Qos::AtMostOnce => EventKind::Qos0Dropped,
         Qos::AtLeastOnce => EventKind::Qos1Dropped,

@@ -227,6 +227,7 @@ impl Shard {
         }
         self.pump_durable(slot);
         self.pump_scans(slot);
+        self.note_load(slot);
     }
 
     fn write_failed(&mut self, slot: u32, error: &io::Error) {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bifrust_dist::{Matched, Publication, PublishError, Receiver};
+use bifrust_dist::{Matched, Picks, Publication, PublishError, Receiver, RouteError, Taken};
 use bifrust_model::{Event, EventKind, Qos, Topic};
 use bifrust_mqtt_codec::ReasonCode;
 
@@ -46,12 +46,13 @@ impl Shard {
     }
 
     /// Hands a publication to everybody it matches. Its acknowledgement leaves at once, or when the
-    /// durable receivers have it.
+    /// durable receivers have it. `picks` of its groups, if they are known already.
     pub(crate) fn route(
         &mut self,
         seat: Seat,
         publication: Publication,
         matched: &Arc<Matched>,
+        picks: Option<Picks>,
         token: Option<u64>,
         packet_id: u16,
     ) {
@@ -60,13 +61,16 @@ impl Shard {
             let reason = ReasonCode::NO_MATCHING_SUBSCRIBERS;
             return self.publish_done(seat, token, packet_id, reason);
         }
+        let picks = picks.unwrap_or_else(|| self.pick_members(seat, &publication, matched));
+        let is_durable = !matched.inboxes.is_empty() || Taken::by(matched, &picks).durable;
         let weight = publication.message.weight();
-        if !matched.inboxes.is_empty() && weight > DURABLE_MAX && token.is_some() {
+        if is_durable && weight > DURABLE_MAX && token.is_some() {
             return self.refuse_durable(seat, token, packet_id, &publication.message);
         }
         let publication = Arc::new(publication);
         self.route_live(seat, &publication, matched);
-        if matched.inboxes.is_empty() {
+        self.route_shared(seat, &publication, matched, &picks);
+        if !is_durable {
             return self.publish_done(seat, token, packet_id, ReasonCode::SUCCESS);
         }
         if weight > DURABLE_MAX {
@@ -83,7 +87,7 @@ impl Shard {
         edge.services
             .dist
             .durable()
-            .deliver(&publication, matched, done);
+            .deliver(&publication, matched, &picks, done);
         self.wait_for_stores(seat);
     }
 
@@ -107,14 +111,19 @@ impl Shard {
                 continue;
             };
             outgoing.push(Mail::Publish(publication.clone()));
-            if outgoing.len() >= OUTGOING_MAX {
-                self.post_outgoing(shard);
-            }
-            if self.edge.mailboxes.is_crowded(shard) {
-                self.hold_publisher(seat);
-            }
-            self.wake_flusher();
+            self.sent_outgoing(shard, seat);
         }
+    }
+
+    /// There is one more mail of a publisher for another shard.
+    pub(super) fn sent_outgoing(&mut self, shard: usize, publisher: Seat) {
+        if self.outgoing[shard].len() >= OUTGOING_MAX {
+            self.post_outgoing(shard);
+        }
+        if self.edge.mailboxes.is_crowded(shard) {
+            self.hold_publisher(publisher);
+        }
+        self.wake_flusher();
     }
 
     fn local_match(
@@ -229,16 +238,24 @@ impl Shard {
             Some(topic) => event.topic(topic),
             None => event,
         });
+        let edge = self.edge.clone();
         let (Some(token), Some(connection)) = (token, self.connection(seat)) else {
             return;
         };
         let is_v5 = connection.is_v5();
+        let is_told = connection.session().is_some();
         let Some(session) = connection.publisher() else {
             return;
         };
         if is_refused && is_v5 {
             if qos == Qos::ExactlyOnce {
                 session.inbound.release(packet_id);
+                if let (true, Some(durable)) = (is_told, &session.durable) {
+                    // PUBREC with a failure ends the exchange (MQTT-4.3.3-9): the id's next use is a
+                    // new message. If this is lost, it counts as the same one.
+                    let inbox = &edge.services.inbox;
+                    inbox.release_inbound(&durable.session, packet_id, Box::new(|_| ()));
+                }
             }
             session.acks.ready(token, ReasonCode::QUOTA_EXCEEDED);
             self.release_acks(seat);
@@ -298,16 +315,31 @@ impl Shard {
         let Some((tenant, filter)) = self.subscriptions.filter(at) else {
             return;
         };
-        let receiver = Receiver::Live {
-            node: edge.services.node,
-            shard: self.id,
+        let filter = &filter.clone();
+        let (receiver, members_max) = match self.subscriptions.member(at) {
+            Some((seat, options)) => {
+                let session = self.member(seat);
+                let session_of = self.connections.get_mut(seat.slot as usize);
+                let settings = session_of.and_then(|connection| connection.session());
+                let max = settings.map(|s| s.tenant.settings.load().max_shared_group_members);
+                (Receiver::Member { session, options }, max)
+            }
+            None => {
+                let (node, shard) = (edge.services.node, self.id);
+                (Receiver::Live { node, shard }, None)
+            }
         };
         let (mailboxes, shard) = (edge.mailboxes.clone(), usize::from(self.id));
         let done = Box::new(move |result| {
             mailboxes.post(shard, Mail::Routed { filter: at, result });
         });
         match step {
-            RouteStep::Add => edge.services.dist.add_route(tenant, filter, receiver, done),
+            RouteStep::Add => match members_max {
+                Some(max) => {
+                    (edge.services.dist).join_group(tenant, filter, receiver, max as usize, done)
+                }
+                None => edge.services.dist.add_route(tenant, filter, receiver, done),
+            },
             RouteStep::Remove => {
                 edge.services
                     .dist
@@ -326,12 +358,15 @@ impl Shard {
     }
 
     /// A route call has ended.
-    pub(super) fn routed(&mut self, at: usize, result: &Result<(), bifrust_dist::RouteError>) {
+    pub(super) fn routed(&mut self, at: usize, result: &Result<(), RouteError>) {
         if let Err(error) = result {
             tracing::warn!(%error, "route not changed");
         }
-        let is_done = result.is_ok();
-        let (step, waiters) = self.subscriptions.routed(at, is_done);
+        let failure = result.as_ref().err().map(|error| match error {
+            RouteError::GroupFull => ReasonCode::QUOTA_EXCEEDED,
+            _ => ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR,
+        });
+        let (step, waiters) = self.subscriptions.routed(at, failure.is_none());
         if let (RouteStep::RetryRemoval, Err(error), Some((_, filter))) =
             (&step, result, self.subscriptions.filter(at))
         {
@@ -343,7 +378,7 @@ impl Shard {
         }
         self.step_route(at, step);
         for seat in waiters {
-            self.filter_routed(seat, at, is_done);
+            self.filter_routed(seat, at, failure);
         }
     }
 }

@@ -37,6 +37,14 @@ impl Route {
         }
     }
 
+    /// Somebody has the filter with other options, which the route has to say.
+    pub(crate) fn wanted_anew(&mut self) -> RouteStep {
+        if *self == Self::Present {
+            *self = Self::Absent;
+        }
+        self.wanted()
+    }
+
     /// Nobody has the filter any more.
     pub(crate) fn unwanted(&mut self) -> RouteStep {
         match self {

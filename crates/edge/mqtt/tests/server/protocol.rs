@@ -11,7 +11,7 @@ fn connack_says_what_is_not_served() {
     let broker = Broker::start();
     let (_, connack) = broker.connect(Connect::new(Version::V5, ""));
     let properties = connack.properties.unwrap();
-    assert!(!properties.shared_subscription_available);
+    assert!(properties.shared_subscription_available);
     assert_eq!(properties.topic_alias_maximum, 32);
     assert_eq!(properties.receive_maximum.unwrap().get(), 1000);
     assert!(properties.assigned_client_id.unwrap().starts_with("auto-"));
@@ -116,6 +116,7 @@ fn forbidden_topics_are_answered() {
 fn each_filter_has_its_answer() {
     let settings = Settings {
         max_topic_filters_per_sub: 4,
+        shared_subscription_enabled: false,
         ..Settings::default()
     };
     let broker = Broker::with(settings, 1);

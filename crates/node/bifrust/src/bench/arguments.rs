@@ -21,6 +21,8 @@ pub(crate) enum Scenario {
     FanIn,
     /// One publisher, many subscribers.
     FanOut,
+    /// Many publishers, the members of one shared subscription (`--members`).
+    Shared,
     /// Pairs whose subscribers have persistent sessions and are online.
     Persist,
     /// Messages stored for offline persistent sessions, then drained.
@@ -37,6 +39,7 @@ pub(crate) enum Scenario {
 #[command(after_help = "Examples:
   bifrust bench p2p --clients 100 --qos 1 --window 1000
   bifrust bench fan-out --clients 500 --window 16 --messages 2000 --pid $(pidof mosquitto)
+  bifrust bench shared --clients 20 --members 5 --qos 1
   bifrust bench connect --clients 15000 --hold 10 --pid 4711
   bifrust bench retain --messages 100000 --json")]
 pub(crate) struct Arguments {
@@ -57,6 +60,12 @@ pub(crate) struct Arguments {
     /// Pairs, publishers, subscribers, connections or sessions, as the scenario has it
     #[arg(short, long, default_value_t = 100)]
     pub(crate) clients: usize,
+    /// Members of the group (`shared`)
+    #[arg(long, default_value_t = 5)]
+    pub(crate) members: usize,
+    /// Subscribe to `$oshare/` instead of `$share/`, and count the order (`shared`)
+    #[arg(long)]
+    pub(crate) ordered: bool,
     /// Bytes of each payload, at least 20
     #[arg(short, long, default_value_t = 64)]
     pub(crate) size: usize,
@@ -117,6 +126,7 @@ impl Arguments {
     /// Refuses what makes no sense.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
         ensure!(self.clients > 0, "--clients is 0: at least one is needed");
+        ensure!(self.members > 0, "--members is 0: at least one is needed");
         ensure!(
             self.window > 0,
             "--window is 0: at least one message has to be under way"

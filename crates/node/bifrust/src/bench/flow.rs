@@ -59,7 +59,7 @@ impl Publisher {
     }
 }
 
-/// Runs `p2p`, `fan-in`, `fan-out` or `persist`.
+/// Runs `p2p`, `fan-in`, `fan-out`, `shared` or `persist`.
 pub(super) async fn run(arguments: &Arguments) -> anyhow::Result<Report> {
     let shape = shape_of(arguments);
     let meter = Meter::new(arguments.pid)?;
@@ -87,7 +87,11 @@ pub(super) async fn run(arguments: &Arguments) -> anyhow::Result<Report> {
     let shared = Rc::new(Shared {
         arguments: arguments.clone(),
         start: Instant::now(),
-        tally: RefCell::new(Tally::new()),
+        tally: RefCell::new(match arguments.scenario {
+            // Which member gets a message is the broker's choice, and the order with it.
+            Scenario::Shared if !arguments.ordered => Tally::unordered(),
+            _ => Tally::new(),
+        }),
         publishers: (0..shape.publishers)
             .map(|_| Publisher::default())
             .collect(),
@@ -130,6 +134,16 @@ fn shape_of(arguments: &Arguments) -> Shape {
             topic: |prefix, _| format!("{prefix}/out"),
             filter: |prefix, _| format!("{prefix}/out"),
         },
+        Scenario::Shared => Shape {
+            publishers: n,
+            subscribers: arguments.members,
+            fan: 1,
+            topic: |prefix, index| format!("{prefix}/shared/{index}"),
+            filter: match arguments.ordered {
+                true => |prefix, _| format!("$oshare/bench/{prefix}/shared/#"),
+                false => |prefix, _| format!("$share/bench/{prefix}/shared/#"),
+            },
+        },
         _ => Shape {
             publishers: n,
             subscribers: n,
@@ -163,6 +177,11 @@ async fn start(
         link.subscribe((shape.filter)(&arguments.prefix, index), arguments.qos)
             .await?;
         let shared = shared.clone();
+        // The members of a group get each message once together.
+        let index = match arguments.scenario {
+            Scenario::Shared => 0,
+            _ => index,
+        };
         tasks.subscribers.push(tokio::task::spawn_local(async move {
             let result = subscriber(&shared, link, index as u32).await;
             shared.note(result);

@@ -12,6 +12,7 @@ const MISSING_MAX: usize = 100_000;
 #[derive(Debug)]
 pub(super) struct Tally {
     streams: HashMap<(u32, u32), Stream>,
+    is_unordered: bool,
     latency_us: Histogram<u64>,
     /// Messages received, duplicates included.
     pub(super) received: u64,
@@ -45,10 +46,19 @@ impl Tally {
             .expect("the bounds are constants that the histogram accepts");
         Self {
             streams: HashMap::new(),
+            is_unordered: false,
             latency_us,
             received: 0,
             duplicates: 0,
             reordered: 0,
+        }
+    }
+
+    /// The same where no order is to be kept.
+    pub(super) fn unordered() -> Self {
+        Self {
+            is_unordered: true,
+            ..Self::new()
         }
     }
 
@@ -64,7 +74,7 @@ impl Tally {
             stream.missing.extend(gap.take(room));
             stream.next = sequence + 1;
         } else if stream.missing.remove(&sequence) {
-            self.reordered += 1;
+            self.reordered += u64::from(!self.is_unordered);
         } else {
             self.duplicates += 1;
         }

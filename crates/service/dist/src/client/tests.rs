@@ -12,6 +12,7 @@ use bifrust_storage::{Keyspace, Store};
 
 use super::*;
 use crate::store::Gap;
+use crate::{LiveMember, MemberId};
 
 const TENANT: TenantNumber = TenantNumber(1);
 
@@ -385,6 +386,7 @@ impl Deliverer for Answering {
         &self,
         _publication: &Arc<Publication>,
         _matched: &Arc<Matched>,
+        _picks: &[Pick],
         done: Then<Result<(), PublishError>>,
     ) {
         self.0.fetch_add(1, Ordering::SeqCst);
@@ -469,4 +471,87 @@ fn nothing_is_taken_before_deliverers_are_bound() {
     let answer = wait(|done| bed.dist.publish(publication("a"), done));
     assert_eq!(answer, Err(PublishError::Refused));
     bed.node.stop();
+}
+
+fn member(slot: u32) -> LiveMember {
+    LiveMember {
+        node: this(1),
+        shard: 0,
+        slot,
+        generation: 1,
+    }
+}
+
+fn joins(slot: u32) -> Receiver {
+    Receiver::Member {
+        session: member(slot),
+        options: SubscriptionOptions::default(),
+    }
+}
+
+#[test]
+fn one_member_of_each_group_gets_a_publication() {
+    let bed = Bed::new();
+    let (live, durable) = (Answering::new(Ok(())), Answering::new(Ok(())));
+    bed.dist.bind(live.clone(), durable.clone());
+    let publish = || {
+        wait(|done| bed.dist.publish(publication("a"), done)).unwrap();
+        (live.calls(), durable.calls())
+    };
+    let join = |receiver| {
+        let group = filter("$share/g/a");
+        wait(|done| bed.dist.join_group(TENANT, &group, receiver, 2, done))
+    };
+    assert!(bed.matched("a").is_empty());
+    join(joins(1)).unwrap();
+    assert_eq!(publish(), (0, 0), "the session has ended");
+    let attendance = bed.dist.attend(TENANT, &MemberId::Live(member(1)));
+    assert_eq!(publish(), (1, 0));
+    join(inbox("c", 1)).unwrap();
+    assert_eq!(join(joins(2)), Err(RouteError::GroupFull));
+    join(inbox("c", 1)).unwrap();
+    assert_eq!(publish(), (1, 0), "online members come first");
+    let found = bed.matched("a");
+    assert_eq!(found.groups[0].members.len(), 2);
+    drop(attendance);
+    assert_eq!(publish(), (0, 1));
+    bed.add("a", inbox("c", 1));
+    assert!(found.is_stale());
+    assert_eq!(publish(), (0, 1), "both copies in one call");
+    bed.remove("$share/g/a", inbox("c", 1));
+    bed.remove("$share/g/a", joins(1));
+    assert!(bed.matched("a").groups.is_empty());
+    bed.node.stop();
+}
+
+#[test]
+fn members_of_the_nodes_earlier_incarnations_are_none() {
+    let store = Store::memory(&keyspaces());
+    let node = node(&store);
+    let range = |incarnation| Dist::open(&node, this(incarnation), &NoMeters);
+    let dist = range(2).unwrap();
+    for incarnation in [1, 2] {
+        let session = LiveMember {
+            node: this(incarnation),
+            ..member(1)
+        };
+        let options = SubscriptionOptions::default();
+        let receiver = Receiver::Member { session, options };
+        wait(|done| dist.add_route(TENANT, &filter("$share/g/a"), receiver, done)).unwrap();
+    }
+    let found = wait(|done| dist.match_topic(TENANT, &topic("a"), done)).unwrap();
+    let [group] = &found.groups[..] else {
+        panic!("one group");
+    };
+    let ids: Vec<_> = group
+        .members
+        .iter()
+        .map(|member| member.id.clone())
+        .collect();
+    let session = LiveMember {
+        node: this(2),
+        ..member(1)
+    };
+    assert_eq!(ids, [MemberId::Live(session)]);
+    node.stop();
 }

@@ -5,6 +5,8 @@
 //!                          | 2 or 3, length 2, group     share, oshare
 //!                                                        | 1, node 16, incarnation 8     live
 //!                                                        | 2, client, incarnation 8      inbox
+//!                                                        | 3, node 16, incarnation 8,
+//!                                                          shard 2, slot 4, generation 4 member
 //! ```
 //!
 //! The incarnations are part of the key: what is said of one session or node never touches the route of
@@ -15,13 +17,16 @@ use bifrust_model::{
 };
 use bytes::Bytes;
 
+use crate::{LiveMember, Receiver};
+
 /// Each receiver of the filter gets each message.
-pub(crate) const PLAIN: u8 = 1;
+const PLAIN: u8 = 1;
 const SHARE: u8 = 2;
 const ORDERED_SHARE: u8 = 3;
 
 const LIVE: u8 = 1;
 const INBOX: u8 = 2;
+const MEMBER: u8 = 3;
 
 /// The receiver's part of the key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +35,26 @@ pub(crate) enum ReceiverKey {
     Live(NodeRef),
     /// A persistent session.
     Inbox { client: ClientId, incarnation: u64 },
+    /// A live session as a member of a group.
+    Member(LiveMember),
+}
+
+impl ReceiverKey {
+    /// Of a route's end.
+    pub(crate) fn of(receiver: &Receiver) -> Self {
+        match receiver {
+            Receiver::Live { node, .. } => Self::Live(*node),
+            Receiver::Inbox {
+                client,
+                incarnation,
+                ..
+            } => Self::Inbox {
+                client: client.clone(),
+                incarnation: *incarnation,
+            },
+            Receiver::Member { session, .. } => Self::Member(*session),
+        }
+    }
 }
 
 /// A key, taken apart.
@@ -42,14 +67,7 @@ pub(crate) struct RouteKey {
 
 /// The bytes of a key.
 pub(crate) fn encode(tenant: TenantNumber, filter: &TopicFilter, receiver: &ReceiverKey) -> Bytes {
-    let mut key = Vec::with_capacity(filter.as_str().len() + 64);
-    key.extend_from_slice(&tenant.key());
-    levels::push_name(&mut key, filter.plain());
-    match filter.scope() {
-        FilterScope::Plain => key.push(PLAIN),
-        FilterScope::Share(group) => push_group(&mut key, SHARE, group),
-        FilterScope::OrderedShare(group) => push_group(&mut key, ORDERED_SHARE, group),
-    }
+    let mut key = prefix(tenant, filter);
     match receiver {
         ReceiverKey::Live(node) => {
             key.push(LIVE);
@@ -64,8 +82,29 @@ pub(crate) fn encode(tenant: TenantNumber, filter: &TopicFilter, receiver: &Rece
             key.extend_from_slice(client.as_str().as_bytes());
             key.extend_from_slice(&incarnation.to_be_bytes());
         }
+        ReceiverKey::Member(session) => {
+            key.push(MEMBER);
+            key.extend_from_slice(&session.node.id.0.to_be_bytes());
+            key.extend_from_slice(&session.node.incarnation.0.to_be_bytes());
+            key.extend_from_slice(&session.shard.to_be_bytes());
+            key.extend_from_slice(&session.slot.to_be_bytes());
+            key.extend_from_slice(&session.generation.to_be_bytes());
+        }
     }
     key.into()
+}
+
+/// What the keys of all receivers of a filter begin with.
+pub(crate) fn prefix(tenant: TenantNumber, filter: &TopicFilter) -> Vec<u8> {
+    let mut key = Vec::with_capacity(filter.as_str().len() + 64);
+    key.extend_from_slice(&tenant.key());
+    levels::push_name(&mut key, filter.plain());
+    match filter.scope() {
+        FilterScope::Plain => key.push(PLAIN),
+        FilterScope::Share(group) => push_group(&mut key, SHARE, group),
+        FilterScope::OrderedShare(group) => push_group(&mut key, ORDERED_SHARE, group),
+    }
+    key
 }
 
 fn push_group(key: &mut Vec<u8>, kind: u8, group: &str) {
@@ -81,45 +120,76 @@ fn push_group(key: &mut Vec<u8>, kind: u8, group: &str) {
 pub(crate) fn decode(key: &[u8]) -> Option<RouteKey> {
     let (tenant, rest) = key.split_first_chunk::<8>()?;
     let (plain, rest) = levels::split_name(rest)?;
-    let (kind, rest) = rest.split_first()?;
-    let (prefix, rest) = match *kind {
-        PLAIN => (None, rest),
-        SHARE => (Some("$share"), rest),
-        ORDERED_SHARE => (Some("$oshare"), rest),
-        _ => return None,
-    };
-    let (filter, rest) = match prefix {
-        None => (plain, rest),
-        Some(prefix) => {
-            let (length, rest) = rest.split_first_chunk::<2>()?;
-            let (group, rest) = rest.split_at_checked(u16::from_be_bytes(*length).into())?;
-            let group = std::str::from_utf8(group).ok()?;
-            (format!("{prefix}/{group}/{plain}"), rest)
-        }
-    };
+    let (scope, receiver) = decode_end(rest)?;
     Some(RouteKey {
         tenant: TenantNumber(u64::from_be_bytes(*tenant)),
-        filter: TopicFilter::new(filter.into()).ok()?,
-        receiver: decode_receiver(rest)?,
+        filter: scoped(scope, plain)?,
+        receiver,
     })
 }
 
-/// Takes the receiver's part apart.
-pub(crate) fn decode_receiver(part: &[u8]) -> Option<ReceiverKey> {
+/// The filter as its client wrote it.
+pub(crate) fn scoped(scope: FilterScope<'_>, plain: String) -> Option<TopicFilter> {
+    let filter = match scope {
+        FilterScope::Plain => plain,
+        FilterScope::Share(group) => format!("$share/{group}/{plain}"),
+        FilterScope::OrderedShare(group) => format!("$oshare/{group}/{plain}"),
+    };
+    TopicFilter::new(filter.into()).ok()
+}
+
+/// Takes the part of a key behind the filter's levels apart.
+pub(crate) fn decode_end(part: &[u8]) -> Option<(FilterScope<'_>, ReceiverKey)> {
     let (kind, rest) = part.split_first()?;
-    let (head, incarnation) = rest.split_last_chunk::<8>()?;
-    let incarnation = u64::from_be_bytes(*incarnation);
+    let (scope, rest) = match *kind {
+        PLAIN => (FilterScope::Plain, rest),
+        SHARE | ORDERED_SHARE => {
+            let (length, rest) = rest.split_first_chunk::<2>()?;
+            let (group, rest) = rest.split_at_checked(u16::from_be_bytes(*length).into())?;
+            let group = std::str::from_utf8(group).ok()?;
+            let scope = match *kind {
+                SHARE => FilterScope::Share(group),
+                _ => FilterScope::OrderedShare(group),
+            };
+            (scope, rest)
+        }
+        _ => return None,
+    };
+    Some((scope, decode_receiver(rest)?))
+}
+
+fn decode_receiver(part: &[u8]) -> Option<ReceiverKey> {
+    let (kind, rest) = part.split_first()?;
     match *kind {
-        LIVE => Some(ReceiverKey::Live(NodeRef {
-            id: NodeId(u128::from_be_bytes(head.try_into().ok()?)),
-            incarnation: Incarnation(incarnation),
-        })),
-        INBOX => Some(ReceiverKey::Inbox {
-            client: ClientId::new(std::str::from_utf8(head).ok()?).ok()?,
-            incarnation,
-        }),
+        LIVE => Some(ReceiverKey::Live(decode_node(rest)?)),
+        INBOX => {
+            let (client, incarnation) = rest.split_last_chunk::<8>()?;
+            Some(ReceiverKey::Inbox {
+                client: ClientId::new(std::str::from_utf8(client).ok()?).ok()?,
+                incarnation: u64::from_be_bytes(*incarnation),
+            })
+        }
+        MEMBER => {
+            let (node, rest) = rest.split_first_chunk::<24>()?;
+            let (shard, rest) = rest.split_first_chunk::<2>()?;
+            let (slot, generation) = rest.split_first_chunk::<4>()?;
+            Some(ReceiverKey::Member(LiveMember {
+                node: decode_node(node)?,
+                shard: u16::from_be_bytes(*shard),
+                slot: u32::from_be_bytes(*slot),
+                generation: u32::from_be_bytes(generation.try_into().ok()?),
+            }))
+        }
         _ => None,
     }
+}
+
+fn decode_node(part: &[u8]) -> Option<NodeRef> {
+    let (id, incarnation) = part.split_first_chunk::<16>()?;
+    Some(NodeRef {
+        id: NodeId(u128::from_be_bytes(*id)),
+        incarnation: Incarnation(u64::from_be_bytes(incarnation.try_into().ok()?)),
+    })
 }
 
 #[cfg(test)]
@@ -142,6 +212,19 @@ mod tests {
                     incarnation,
                 }
             }),
+            (any::<u128>(), any::<u64>(), any::<(u16, u32, u32)>()).prop_map(
+                |(id, incarnation, (shard, slot, generation))| {
+                    ReceiverKey::Member(LiveMember {
+                        node: NodeRef {
+                            id: NodeId(id),
+                            incarnation: Incarnation(incarnation),
+                        },
+                        shard,
+                        slot,
+                        generation,
+                    })
+                }
+            ),
         ]
     }
 

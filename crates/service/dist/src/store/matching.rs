@@ -12,7 +12,7 @@ use std::ops::Bound;
 
 use bifrust_kv::prefix_end;
 use bifrust_model::record::RecordError;
-use bifrust_model::{ClientId, SubscriptionOptions, TenantNumber};
+use bifrust_model::{ClientId, FilterScope, SubscriptionOptions, TenantNumber, levels};
 use bifrust_storage::{Direction, Read, Row, StorageError};
 use hashbrown::HashMap;
 use smallvec::SmallVec;
@@ -21,14 +21,22 @@ use super::{ROUTES, damaged, tenant_end};
 use crate::schema::inbox_route::InboxRoute;
 use crate::schema::live_route::LiveRoute;
 use crate::schema::route_key::{self, ReceiverKey};
+use crate::share::GroupRoutes;
 use crate::topic_walk::{Branches, walk};
-use crate::{InboxTarget, LiveTarget};
+use crate::{InboxTarget, LiveTarget, MemberId};
 
 /// What a topic's routes lead to, grouped by node and by session.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Targets {
     pub(crate) live: SmallVec<[LiveTarget; 1]>,
     pub(crate) inboxes: Vec<InboxTarget>,
+    pub(crate) groups: Vec<GroupRoutes>,
+}
+
+impl Targets {
+    fn is_empty(&self) -> bool {
+        self.live.is_empty() && self.inboxes.is_empty() && self.groups.is_empty()
+    }
 }
 
 /// A run of keys of one tenant that holds no row: from `start` on, before `end`.
@@ -55,7 +63,7 @@ pub(super) fn targets(
     walk(tenant, topic, &mut scan)?;
     let targets = scan.found.targets;
     let mut gaps = scan.gaps;
-    if !targets.live.is_empty() || !targets.inboxes.is_empty() {
+    if !targets.is_empty() {
         gaps.clear();
     } else if let Some(last) = gaps.last_mut() {
         // Mostly the one that the topic's own name fell into. The next new topic may fall before it, so
@@ -158,11 +166,12 @@ impl Branches for Scan<'_> {
             end.as_ref().map(Vec::as_slice),
             Direction::Forward,
         );
+        let first_group = self.found.targets.groups.len();
         for row in rows {
             let (key, value) = row?;
             let part = key.get(path.len()..).unwrap_or_default();
             self.found
-                .add(part, value)
+                .add(path, part, value, first_group)
                 .map_err(|error| damaged(&key, &error))?;
         }
         self.at = Position::Unknown;
@@ -178,27 +187,74 @@ struct Gathered {
 }
 
 impl Gathered {
-    fn add(&mut self, receiver: &[u8], value: bytes::Bytes) -> Result<(), RecordError> {
-        match route_key::decode_receiver(receiver) {
-            Some(ReceiverKey::Live(node)) => {
+    /// Takes the row of the filter at `path` whose key goes on with `part`. The filter's groups begin
+    /// at `first_group`.
+    fn add(
+        &mut self,
+        path: &[u8],
+        part: &[u8],
+        value: bytes::Bytes,
+        first_group: usize,
+    ) -> Result<(), RecordError> {
+        let (scope, receiver) =
+            route_key::decode_end(part).ok_or(RecordError::Invalid("receiver"))?;
+        let is_plain = scope == FilterScope::Plain;
+        let id = match receiver {
+            ReceiverKey::Live(node) if is_plain => {
                 let shards = LiveRoute::decode(value)?.mask();
                 let mut live = self.targets.live.iter_mut();
                 match live.find(|target| target.node == node) {
                     Some(target) => target.shards |= shards,
                     None => self.targets.live.push(LiveTarget { node, shards }),
                 }
-                Ok(())
+                return Ok(());
             }
-            Some(ReceiverKey::Inbox {
+            ReceiverKey::Inbox {
                 client,
                 incarnation,
-            }) => {
-                let options = InboxRoute::decode(value)?.options;
-                self.add_inbox(client, incarnation, options);
-                Ok(())
+            } => {
+                if is_plain {
+                    let options = InboxRoute::decode(value)?.options;
+                    self.add_inbox(client, incarnation, options);
+                    return Ok(());
+                }
+                MemberId::Inbox {
+                    client,
+                    incarnation,
+                }
             }
-            None => Err(RecordError::Invalid("receiver")),
+            ReceiverKey::Member(session) if !is_plain => MemberId::Live(session),
+            ReceiverKey::Live(_) | ReceiverKey::Member(_) => {
+                return Err(RecordError::Invalid("receiver of a group"));
+            }
+        };
+        let options = InboxRoute::decode(value)?.options;
+        let group = self.group(path, scope, first_group)?;
+        group.members.push((id, options));
+        Ok(())
+    }
+
+    /// The group that a row belongs to. The rows of one group are a run.
+    fn group(
+        &mut self,
+        path: &[u8],
+        scope: FilterScope<'_>,
+        first_group: usize,
+    ) -> Result<&mut GroupRoutes, RecordError> {
+        let groups = &mut self.targets.groups;
+        let latest = groups.get(first_group..).and_then(<[_]>::last);
+        if latest.is_none_or(|latest| latest.filter.scope() != scope) {
+            let (plain, _) = path
+                .get(size_of::<TenantNumber>()..)
+                .and_then(levels::split_name)
+                .ok_or(RecordError::Invalid("filter"))?;
+            let filter = route_key::scoped(scope, plain);
+            groups.push(GroupRoutes {
+                filter: filter.ok_or(RecordError::Invalid("shared filter"))?,
+                members: Vec::new(),
+            });
         }
+        groups.last_mut().ok_or(RecordError::Invalid("group"))
     }
 
     fn add_inbox(&mut self, client: ClientId, incarnation: u64, options: SubscriptionOptions) {

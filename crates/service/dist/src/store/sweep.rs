@@ -19,11 +19,12 @@ pub(super) fn find_ended(read: &dyn Read, query: &EndedQuery) -> Result<Answer, 
             let next = Some(Bytes::copy_from_slice(&key));
             return Ok(Answer::Ended { keys, next });
         }
-        let receiver = route_key::decode(&key).map(|key| key.receiver);
-        if let Some(ReceiverKey::Live(node)) = receiver
-            && node.id == query.node
-            && node.incarnation < query.before
-        {
+        let node = match route_key::decode(&key).map(|key| key.receiver) {
+            Some(ReceiverKey::Live(node)) => node,
+            Some(ReceiverKey::Member(session)) => session.node,
+            Some(ReceiverKey::Inbox { .. }) | None => continue,
+        };
+        if node.id == query.node && node.incarnation < query.before {
             keys.push(Bytes::copy_from_slice(&key));
         }
     }

@@ -6,7 +6,7 @@ use bifrust_model::{ClientId, NodeRef, Qos, TopicFilter};
 use proptest::prelude::*;
 
 use super::*;
-use crate::LiveTarget;
+use crate::{LiveMember, LiveTarget, MemberId};
 
 const TENANT: TenantNumber = TenantNumber(7);
 
@@ -76,7 +76,7 @@ fn matched(bed: &Bed<Routes>, tenant: TenantNumber, topic: &str) -> Targets {
     let topic = topic.to_owned().into();
     match bed.query(Query::Match { tenant, topic }) {
         Answer::Matched(targets, _) => targets,
-        Answer::Ended { .. } => panic!("another question was answered"),
+        _ => panic!("another question was answered"),
     }
 }
 
@@ -243,15 +243,124 @@ fn ended_incarnations_are_found_page_by_page() {
 }
 
 #[test]
-fn tenants_and_shared_filters_stay_apart() {
+fn tenants_stay_apart() {
     let mut bed = Bed::new(Routes);
-    for (tenant, name) in [(6, "#"), (8, "#"), (7, "$share/g/a")] {
-        let key = live_key(TenantNumber(tenant), name, node(1, 1));
+    for tenant in [6, 8] {
+        let key = live_key(TenantNumber(tenant), "#", node(1, 1));
         let (shard, stamp) = (0, Hlc(1));
         bed.apply(Command::SetShard { key, shard, stamp });
     }
     assert!(live(&bed, "a").is_empty());
     assert_eq!(matched(&bed, TenantNumber(8), "a").live.len(), 1);
+}
+
+fn session(incarnation: u64, slot: u32) -> LiveMember {
+    LiveMember {
+        node: node(1, incarnation),
+        shard: 2,
+        slot,
+        generation: 9,
+    }
+}
+
+fn member_key(text: &str, session: LiveMember) -> Bytes {
+    route_key::encode(TENANT, &filter(text), &ReceiverKey::Member(session))
+}
+
+fn join(text: &str, session: LiveMember, qos: Qos, stamp: u64) -> Command {
+    Command::PutInbox {
+        key: member_key(text, session),
+        options: options(qos),
+        stamp: Hlc(stamp),
+    }
+}
+
+#[test]
+fn members_are_gathered_by_group_and_stay_out_of_the_rest() {
+    let mut bed = Bed::new(Routes);
+    bed.apply(put("a/+", "plain", 1, Qos::AtMostOnce, 1));
+    bed.apply(put("$share/g/a/+", "c", 5, Qos::AtLeastOnce, 1));
+    bed.apply(join("$share/g/a/+", session(1, 7), Qos::ExactlyOnce, 1));
+    bed.apply(join("$share/h/a/+", session(1, 7), Qos::AtMostOnce, 1));
+    bed.apply(join("$oshare/g/a/+", session(1, 7), Qos::AtMostOnce, 1));
+    bed.apply(join("$share/g/a/b", session(1, 7), Qos::AtMostOnce, 1));
+    bed.apply(join("$share/g/x", session(1, 7), Qos::AtMostOnce, 1));
+    let found = matched(&bed, TENANT, "a/b");
+    assert!(found.live.is_empty());
+    assert_eq!(found.inboxes.len(), 1);
+    let groups = found.groups.iter();
+    let groups: Vec<_> = groups
+        .map(|group| (group.filter.as_str(), group.members.len()))
+        .collect();
+    let expected = [
+        ("$share/g/a/+", 2),
+        ("$share/h/a/+", 1),
+        ("$oshare/g/a/+", 1),
+        ("$share/g/a/b", 1),
+    ];
+    assert_eq!(groups, expected);
+    let member = |client: &str| MemberId::Inbox {
+        client: ClientId::new(client).unwrap(),
+        incarnation: 5,
+    };
+    let expected = [
+        (member("c"), options(Qos::AtLeastOnce)),
+        (MemberId::Live(session(1, 7)), options(Qos::ExactlyOnce)),
+    ];
+    assert_eq!(found.groups[0].members, expected);
+
+    let key = member_key("$share/h/a/+", session(1, 7));
+    bed.apply(Command::DropInbox { key, stamp: Hlc(2) });
+    assert_eq!(matched(&bed, TENANT, "a/b").groups.len(), 3);
+}
+
+#[test]
+fn members_of_ended_incarnations_are_found() {
+    let mut bed = Bed::new(Routes);
+    for incarnation in 1..=3 {
+        bed.apply(join(
+            "$share/g/a",
+            session(incarnation, 7),
+            Qos::AtMostOnce,
+            1,
+        ));
+    }
+    bed.apply(put("$share/g/a", "c", 1, Qos::AtMostOnce, 1));
+    let query = Query::Ended(EndedQuery {
+        node: NodeId(1),
+        before: Incarnation(3),
+        from: Bytes::new(),
+        rows_max: 100,
+    });
+    let Answer::Ended { keys, .. } = bed.query(query) else {
+        panic!("another question was answered");
+    };
+    let ended = [1, 2].map(|incarnation| member_key("$share/g/a", session(incarnation, 7)));
+    assert_eq!(keys, ended);
+}
+
+#[test]
+fn a_group_has_room_below_its_bound_and_for_its_members() {
+    let mut bed = Bed::new(Routes);
+    for slot in 0..3 {
+        bed.apply(join("$share/g/a", session(1, slot), Qos::AtMostOnce, 1));
+    }
+    bed.apply(join("$share/h/a", session(1, 9), Qos::AtMostOnce, 1));
+    let has_room = |slot, members_max| {
+        let query = RoomQuery {
+            prefix: route_key::prefix(TENANT, &filter("$share/g/a")).into(),
+            key: member_key("$share/g/a", session(1, slot)),
+            members_max,
+        };
+        match bed.query(Query::Room(query)) {
+            Answer::Room(has_room) => has_room,
+            _ => panic!("another question was answered"),
+        }
+    };
+    assert!(has_room(9, 4));
+    assert!(!has_room(9, 3));
+    assert!(!has_room(9, 2));
+    assert!(has_room(1, 2), "it is one of them");
 }
 
 fn names(levels: &'static str, max: usize) -> impl Strategy<Value = String> {
@@ -282,10 +391,14 @@ proptest! {
         topics in prop::collection::vec(names("[ab!]{0,2}|\\$s|\u{1}", 4), 1..10),
     ) {
         let mut bed = Bed::new(Routes);
-        // A session per filter, named by the filter's number.
+        // A session per filter, named by the filter's number; every second one as a group's member too.
         let numbered: BTreeMap<_, _> = filters.iter().zip(0..).collect();
         for (text, number) in &numbered {
             bed.apply(put(text, &format!("c{number}"), 1, Qos::AtMostOnce, 1));
+            if number % 2 == 0 {
+                let shared = format!("$share/g/{text}");
+                bed.apply(put(&shared, &format!("c{number}"), 1, Qos::AtMostOnce, 1));
+            }
         }
         bed.apply(put("other/filter", "x", 1, Qos::AtMostOnce, 1));
         for topic in topics.iter().filter(|topic| !topic.is_empty()) {
@@ -305,6 +418,12 @@ proptest! {
             far.inboxes.sort_by(|a, b| a.client.cmp(&b.client));
             prop_assert_eq!(near, far, "{}", topic);
             prop_assert!(gaps.is_empty());
+            let groups = matched(&bed, TENANT, topic).groups;
+            let expected = numbered.iter().filter(|(text, number)| {
+                *number % 2 == 0 && filter(text).matches(topic)
+            });
+            prop_assert_eq!(groups.len(), expected.count(), "{}", topic);
+            prop_assert!(groups.iter().all(|group| group.filter.matches(topic)));
         }
     }
 }

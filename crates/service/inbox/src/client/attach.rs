@@ -226,6 +226,7 @@ fn opened(attached: Attached, subscriptions: Vec<Subscription>) -> Opened {
                     generation,
                 },
                 is_routed,
+                picks: Vec::new(), // Told when it is begun again.
             })
             .collect(),
         released: attached.released,

@@ -3,9 +3,9 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bifrust_dist::{Deliverer, InboxTarget, Matched, Publication, PublishError};
+use bifrust_dist::{Deliverer, Matched, MemberId, Pick, Publication, PublishError};
 use bifrust_kv::{ExecuteError, Then};
-use bifrust_model::{Event, EventKind, Message, Qos, SessionKey};
+use bifrust_model::{ClientId, Event, EventKind, Message, Qos, SessionKey, SubscriptionOptions};
 use smallvec::SmallVec;
 
 use super::{Inbox, acknowledged, bounds};
@@ -21,6 +21,7 @@ impl Deliverer for Inbox {
         &self,
         publication: &Arc<Publication>,
         matched: &Arc<Matched>,
+        picks: &[Pick],
         done: Then<Result<(), PublishError>>,
     ) {
         let settings = publication.tenant.settings.load();
@@ -33,7 +34,19 @@ impl Deliverer for Inbox {
         }
         let mut sorting = Sorting::new(self, publication);
         for target in inboxes {
-            sorting.sort(target);
+            sorting.sort(&target.client, target.incarnation, &target.subscriptions);
+        }
+        for pick in picks {
+            let Some((_, member)) = matched.picked(*pick) else {
+                continue;
+            };
+            if let MemberId::Inbox {
+                client,
+                incarnation,
+            } = &member.id
+            {
+                sorting.sort(client, *incarnation, &[member.options]);
+            }
         }
         let Sorting {
             pushes,
@@ -75,10 +88,10 @@ impl Inbox {
         let config = &self.inner.config;
         let by_bytes = config.insert_bytes_max / body.bytes.len().max(1);
         let targets_max = by_bytes.clamp(1, config.targets_max.get());
-        let parts = targets.len().div_ceil(targets_max);
+        let parts = parts(&targets, targets_max);
         let mut answers = Parts::share(parts, done);
         while !targets.is_empty() {
-            let rest = targets.split_off(targets.len().min(targets_max));
+            let rest = targets.split_off(part_end(&targets, targets_max));
             let part = std::mem::replace(&mut targets, rest);
             let (Some(answer), Some(first)) = (answers.pop(), part.first()) else {
                 return;
@@ -136,16 +149,15 @@ impl<'a> Sorting<'a> {
         }
     }
 
-    fn sort(&mut self, target: &InboxTarget) {
-        let Some(header) = header(&self.publication.message, target) else {
+    /// One copy for a session: of its plain subscriptions, or as a member of a group.
+    fn sort(&mut self, client: &ClientId, incarnation: u64, subscriptions: &[SubscriptionOptions]) {
+        let Some(header) = header(&self.publication.message, client, subscriptions) else {
             return;
         };
         if header.qos == Qos::AtMostOnce {
             let hub = self.inbox.hub();
             let tenant = self.publication.tenant.number;
-            let receiver = hub
-                .online
-                .receiver(tenant, &target.client, target.incarnation);
+            let receiver = hub.online.receiver(tenant, client, incarnation);
             if let Some((to, epoch)) = receiver {
                 let message = self.message().clone();
                 self.pushes.add(to, epoch, unqueued(header, message));
@@ -157,11 +169,19 @@ impl<'a> Sorting<'a> {
             }
         }
         self.message();
-        self.targets.push(Target {
-            client: target.client.clone(),
-            incarnation: target.incarnation,
+        // Copies for one session stand together, so that all of them are taken or none.
+        let before = match self.publication.key {
+            Some(_) => (self.targets.iter())
+                .rposition(|other| other.client == *client && other.incarnation == incarnation),
+            None => None,
+        };
+        let at = before.map_or(self.targets.len(), |before| before + 1);
+        let target = Target {
+            client: client.clone(),
+            incarnation,
             header,
-        });
+        };
+        self.targets.insert(at, target);
     }
 
     fn message(&mut self) -> &Arc<Message> {
@@ -174,12 +194,16 @@ impl<'a> Sorting<'a> {
 /// How a session gets a message, of all its subscriptions that match: one copy with the highest QoS
 /// granted and every identifier (MQTT-3.3.4-2, -3). `None`: it published the message itself and wants
 /// none of its own.
-fn header(message: &Message, target: &InboxTarget) -> Option<EntryHeader> {
-    let is_own = message.publisher == target.client;
+fn header(
+    message: &Message,
+    client: &ClientId,
+    subscriptions: &[SubscriptionOptions],
+) -> Option<EntryHeader> {
+    let is_own = message.publisher == *client;
     let mut granted = None;
     let mut keeps_retain = false;
     let mut ids = SmallVec::new();
-    for options in &target.subscriptions {
+    for options in subscriptions {
         if options.no_local && is_own {
             continue; // MQTT-3.8.3-3
         }
@@ -192,6 +216,27 @@ fn header(message: &Message, target: &InboxTarget) -> Option<EntryHeader> {
         retain: message.retain && keeps_retain,
         ids,
     })
+}
+
+/// How many of the first targets one command takes: `targets_max`, and whatever belongs to the last
+/// one's session.
+fn part_end(targets: &[Target], targets_max: usize) -> usize {
+    let mut end = targets.len().min(targets_max);
+    while let (Some(last), Some(next)) = (targets.get(end - 1), targets.get(end))
+        && last.client == next.client
+    {
+        end += 1;
+    }
+    end
+}
+
+fn parts(mut targets: &[Target], targets_max: usize) -> usize {
+    let mut parts = 0;
+    while !targets.is_empty() {
+        targets = &targets[part_end(targets, targets_max)..];
+        parts += 1;
+    }
+    parts
 }
 
 fn unqueued(header: EntryHeader, message: Arc<Message>) -> Delivery {

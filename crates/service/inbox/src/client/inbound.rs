@@ -1,10 +1,10 @@
 //! QoS 2 publishes of a persistent publisher.
 
-use bifrust_dist::RoutingKey;
+use bifrust_dist::{RoutingKey, StoredPick};
 use bifrust_kv::{ExecuteError, Then};
 
 use super::{Inbox, refusal};
-use crate::store::{BeginInbound, Command, ReleaseInbound, Reply};
+use crate::store::{BeginInbound, Command, ReleaseInbound, Reply, StorePicks};
 use crate::{InboundId, InboxError, SessionRef};
 
 impl Inbox {
@@ -31,6 +31,7 @@ impl Inbox {
                     incarnation,
                     is_routed,
                     floor,
+                    picks,
                 }) => {
                     inbox.hub().online.raise_floor(&key, epoch, floor);
                     let key = RoutingKey {
@@ -38,10 +39,15 @@ impl Inbox {
                         packet_id,
                         generation,
                     };
-                    Ok(InboundId {
+                    let picks = StoredPick::decode(picks).map_err(|error| {
+                        tracing::error!(%error, "picks of a publish cannot be read");
+                        InboxError::Unknown
+                    });
+                    picks.map(|picks| InboundId {
                         packet_id,
                         key,
                         is_routed,
+                        picks,
                     })
                 }
                 Ok(reply) => Err(refusal(&reply)),
@@ -49,6 +55,33 @@ impl Inbox {
             });
         };
         self.execute(&lane, command, Box::new(replied));
+    }
+
+    /// Keeps which members of groups get a publish that was begun under `key`: durable when `done`
+    /// runs, before it is handed to them.
+    pub fn store_picks(
+        &self,
+        session: &SessionRef,
+        key: RoutingKey,
+        picks: &[StoredPick],
+        done: Then<Result<(), InboxError>>,
+    ) {
+        let of = session.key();
+        let command = Command::StorePicks(StorePicks {
+            session: of.clone(),
+            epoch: session.epoch,
+            packet_id: key.packet_id,
+            generation: key.generation,
+            picks: StoredPick::encode(picks),
+        });
+        let replied = move |result: Result<Reply, ExecuteError>| {
+            done(match result {
+                Ok(Reply::Done) => Ok(()),
+                Ok(reply) => Err(refusal(&reply)),
+                Err(error) => Err(error.into()),
+            });
+        };
+        self.execute(&of, command, Box::new(replied));
     }
 
     /// The client has released the packet id: durable when `done` runs, before PUBCOMP.

@@ -117,19 +117,28 @@ impl Inbox {
         done: Then<Result<Vec<Subscribed>, InboxError>>,
     ) {
         let (routes, end) = (self.inner.mender.routes.clone(), change.end.clone());
+        let tenant = self.hub().tenants.tenant(end.tenant);
+        let members_max = tenant.map_or(usize::MAX, |tenant| {
+            tenant.settings.load().max_shared_group_members as usize
+        });
         let add = move |(subscription, result): (Subscription, Subscribed),
                         done: Then<Subscribed>| {
             if result == Subscribed::QuotaExceeded {
                 return done(result);
             }
-            let routed = move |routed: Result<(), InboxError>| {
-                done(if routed.is_ok() {
-                    result
-                } else {
-                    Subscribed::Failed
+            let is_shared = subscription.filter.is_shared();
+            let routed: Then<Result<bool, InboxError>> = Box::new(move |routed| {
+                done(match routed {
+                    Ok(true) => result,
+                    Ok(false) => Subscribed::QuotaExceeded,
+                    Err(_) => Subscribed::Failed,
                 });
-            };
-            routes.add(&end, &subscription, Box::new(routed));
+            });
+            if is_shared {
+                return routes.join(&end, &subscription, members_max, routed);
+            }
+            let added = Box::new(move |added: Result<(), _>| routed(added.map(|()| true)));
+            routes.add(&end, &subscription, added);
         };
         let add: Start<(Subscription, Subscribed), Subscribed> = Arc::new(add);
         let filters: Vec<TopicFilter> = (subscriptions.iter())
@@ -139,12 +148,15 @@ impl Inbox {
             .zip(stored.results.iter().copied())
             .collect();
         let routed = move |results: Vec<Subscribed>| {
-            if !results.contains(&Subscribed::Failed) {
+            let has_failed = results.contains(&Subscribed::Failed);
+            if results == stored.results {
                 self.agree(&change, stored.stamp, stored.was_unrouted, Vec::new());
                 return done(Ok(results));
             }
-            self.mend(&change);
-            let failed = failed_new(&filters, &stored.results, &results);
+            if has_failed {
+                self.mend(&change);
+            }
+            let failed = refused_new(&filters, &stored.results, &results);
             // The client is told that these do not exist: they end before the answer.
             let take_back = move |_: Result<Vec<bool>, InboxError>| done(Ok(results));
             self.end_subscriptions(change, failed, Box::new(take_back));
@@ -271,14 +283,13 @@ struct Stored<T = Subscribed> {
 }
 
 /// Filters that were new and got no route. One that was replaced keeps its row and its old route.
-fn failed_new(
+fn refused_new(
     filters: &[TopicFilter],
     before: &[Subscribed],
     after: &[Subscribed],
 ) -> Vec<TopicFilter> {
     let all = filters.iter().zip(before).zip(after);
-    let failed = all.filter(|((_, before), after)| {
-        **before == Subscribed::New && **after == Subscribed::Failed
-    });
+    let failed =
+        all.filter(|((_, before), after)| **before == Subscribed::New && *after != *before);
     failed.map(|((filter, _), _)| filter.clone()).collect()
 }

@@ -1,4 +1,5 @@
 mod delivery;
+mod groups;
 mod sessions;
 mod subscriptions;
 mod wills;
@@ -97,6 +98,23 @@ impl Routes for FakeRoutes {
         }) {
             done(Ok(()));
         }
+    }
+
+    fn join(
+        &self,
+        end: &RouteEnd,
+        subscription: &Subscription,
+        members_max: usize,
+        done: Then<Result<bool, InboxError>>,
+    ) {
+        if members_max == 0 {
+            return done(Ok(false));
+        }
+        self.add(
+            end,
+            subscription,
+            Box::new(|added| done(added.map(|()| true))),
+        );
     }
 
     fn remove(&self, end: &RouteEnd, filter: &TopicFilter, done: Then<Result<(), InboxError>>) {
@@ -317,7 +335,11 @@ impl Bed {
             key,
         });
         let matched = Arc::new(Matched::new(smallvec::SmallVec::new(), targets));
-        wait(|done| self.inbox.deliverer().deliver(&publication, &matched, done))
+        wait(|done| {
+            self.inbox
+                .deliverer()
+                .deliver(&publication, &matched, &[], done)
+        })
     }
 
     fn fetch(&self, session: &SessionRef, from: u64, limit: PageLimit) -> Fetched {

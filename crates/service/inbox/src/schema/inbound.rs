@@ -6,7 +6,7 @@ use bytes::Bytes;
 const VERSION: u8 = 1;
 
 /// What is known of it; the key says its packet id.
-#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+#[derive(Clone, PartialEq, Eq, prost::Message)]
 pub(crate) struct Inbound {
     /// Which use of the packet id it is; rises over all ids of the session.
     #[prost(uint64, tag = "1")]
@@ -20,6 +20,9 @@ pub(crate) struct Inbound {
     /// When; a release of the same connection with an earlier stamp means another one.
     #[prost(uint64, tag = "4")]
     pub(crate) stamp: u64,
+    /// Which members of groups get it, as dist writes them; empty before they are known.
+    #[prost(bytes = "bytes", tag = "5")]
+    pub(crate) picks: Bytes,
 }
 
 impl Inbound {
@@ -40,8 +43,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_survives_its_row(generation: u64, is_routed: bool, epoch: u64, stamp: u64) {
-            let inbound = Inbound { generation, is_routed, epoch, stamp };
+        fn it_survives_its_row(
+            generation: u64, is_routed: bool, epoch: u64, stamp: u64, picks: Vec<u8>,
+        ) {
+            let picks = picks.into();
+            let inbound = Inbound { generation, is_routed, epoch, stamp, picks };
             prop_assert_eq!(Inbound::decode(inbound.encode()).unwrap(), inbound);
         }
     }

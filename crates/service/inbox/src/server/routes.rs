@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bifrust_dist::{Dist, Receiver};
+use bifrust_dist::{Dist, Receiver, RouteError};
 use bifrust_kv::Then;
 use bifrust_model::{
     ClientId, SessionKey, Subscription, SubscriptionOptions, Tenant, TenantNumber, TopicFilter,
@@ -40,6 +40,15 @@ impl RouteEnd {
 pub(crate) trait Routes: Send + Sync {
     fn add(&self, end: &RouteEnd, subscription: &Subscription, done: Then<Result<(), InboxError>>);
 
+    /// Adds a member to a group, if that has less than `members_max` others: false if not.
+    fn join(
+        &self,
+        end: &RouteEnd,
+        subscription: &Subscription,
+        members_max: usize,
+        done: Then<Result<bool, InboxError>>,
+    );
+
     fn remove(&self, end: &RouteEnd, filter: &TopicFilter, done: Then<Result<(), InboxError>>);
 }
 
@@ -65,6 +74,28 @@ impl Routes for Dist {
         );
     }
 
+    fn join(
+        &self,
+        end: &RouteEnd,
+        subscription: &Subscription,
+        members_max: usize,
+        done: Then<Result<bool, InboxError>>,
+    ) {
+        let done = Box::new(move |result| {
+            done(match result {
+                Err(RouteError::GroupFull) => Ok(false),
+                result => from_route(result).map(|()| true),
+            });
+        });
+        self.join_group(
+            end.tenant,
+            &subscription.filter,
+            receiver(end, subscription.options),
+            members_max,
+            done,
+        );
+    }
+
     fn remove(&self, end: &RouteEnd, filter: &TopicFilter, done: Then<Result<(), InboxError>>) {
         let done = Box::new(move |result| done(from_route(result)));
         let receiver = receiver(end, SubscriptionOptions::default());
@@ -80,9 +111,9 @@ fn receiver(end: &RouteEnd, options: SubscriptionOptions) -> Receiver {
     }
 }
 
-fn from_route(result: Result<(), bifrust_dist::RouteError>) -> Result<(), InboxError> {
+fn from_route(result: Result<(), RouteError>) -> Result<(), InboxError> {
     result.map_err(|error| match error {
-        bifrust_dist::RouteError::Unknown => InboxError::Unknown,
+        RouteError::Unknown => InboxError::Unknown,
         _ => InboxError::Refused,
     })
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bifrust_dist::RoutingKey;
 use bifrust_model::{ClientId, Hlc, SessionKey, Subscription, TenantNumber, TopicFilter};
 use bifrust_session_dict::ConnectionRef;
+use bytes::Bytes;
 
 use crate::schema::{Body, EntryHeader};
 use crate::{Cause, Subscribed, Will};
@@ -22,6 +23,7 @@ pub(crate) enum Command {
     Settle(Settle),
     BeginInbound(BeginInbound),
     ReleaseInbound(ReleaseInbound),
+    StorePicks(StorePicks),
     Expire(Expire),
     WillSent(WillSent),
     Sweep(Sweep),
@@ -173,6 +175,17 @@ pub(crate) struct ReleaseInbound {
     pub(crate) packet_id: u16,
 }
 
+/// Who was picked, of the groups that a QoS 2 publish of the client leads to.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct StorePicks {
+    pub(crate) session: SessionKey,
+    pub(crate) epoch: u64,
+    pub(crate) packet_id: u16,
+    pub(crate) generation: u64,
+    /// As dist writes them.
+    pub(crate) picks: Bytes,
+}
+
 /// A session's time may be over.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Expire {
@@ -231,6 +244,7 @@ pub(crate) enum Reply {
         incarnation: u64,
         is_routed: bool,
         floor: u64,
+        picks: Bytes,
     },
     Released {
         incarnation: u64,

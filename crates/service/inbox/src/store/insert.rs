@@ -26,6 +26,9 @@ pub(super) fn apply(
 ) -> Reply {
     let mut values = SharedValue::new(&command.body);
     effects.reserve(command.targets.len());
+    // The session of the latest target, if that has taken the key just now: another copy for it is
+    // taken too.
+    let mut taking: Option<ClientId> = None;
     for target in command.targets {
         let named = Named {
             tenant: command.tenant,
@@ -43,14 +46,13 @@ pub(super) fn apply(
             head,
             bounds: command.bounds,
         };
-        place.insert(
-            rows,
-            &command.body,
-            target.header,
-            command.key,
-            &mut values,
-            effects,
-        );
+        let is_next_copy = taking.as_ref() == Some(&target.client);
+        let key = command.key.filter(|_| !is_next_copy);
+        let header = target.header;
+        let has_taken = place.insert(rows, &command.body, header, key, &mut values, effects);
+        if !is_next_copy {
+            taking = has_taken.then_some(target.client);
+        }
     }
     Reply::Done
 }
@@ -144,6 +146,7 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
+    /// Whether the session has taken the key just now.
     fn insert(
         &mut self,
         rows: &mut Rows<'_>,
@@ -152,13 +155,13 @@ impl Place<'_> {
         key: Option<Keyed>,
         values: &mut SharedValue<'_>,
         effects: &mut Vec<Effect>,
-    ) {
+    ) -> bool {
         if header.qos == Qos::AtMostOnce && self.head.meta.owner.is_some() {
             self.deliver(0, header, &body.message, effects); // Never queued.
-            return;
+            return false;
         }
         if header.qos == Qos::AtMostOnce && !self.bounds.queues_qos0 {
-            return;
+            return false;
         }
         // Also at QoS 0 a queue holds a will once.
         let key = key.filter(|keyed| header.qos > Qos::AtMostOnce || keyed.key.will().is_some());
@@ -167,13 +170,14 @@ impl Place<'_> {
         if let (Some(taken), Some(keyed)) = (&taken, key)
             && taken.contains(keyed.key.generation)
         {
-            return;
+            return false;
         }
         let value = values.get(&header);
         if !self.make_room(rows, header.qos, value.len(), effects) {
             self.overflow(header.qos, Some(&body.message), effects);
-            return;
+            return false;
         }
+        let has_taken = key.is_some();
         if let (Some(taken), Some(keyed)) = (taken, key) {
             if taken.is_new() {
                 self.note_publisher(effects);
@@ -186,6 +190,7 @@ impl Place<'_> {
         if self.head.meta.owner.is_some() {
             self.deliver(seq, header, &body.message, effects);
         }
+        has_taken
     }
 
     /// What this session has taken from the publisher.

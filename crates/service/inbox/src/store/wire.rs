@@ -16,7 +16,8 @@ use smallvec::SmallVec;
 
 use super::command::{
     Attach, BeginInbound, Bounds, Command, ConfirmRoutes, Detach, Expire, Insert, InsertRetained,
-    Keyed, ReleaseInbound, Settle, Subscribe, Sweep, Target, Tidy, Unsubscribe, WillFate, WillSent,
+    Keyed, ReleaseInbound, Settle, StorePicks, Subscribe, Sweep, Target, Tidy, Unsubscribe,
+    WillFate, WillSent,
 };
 use crate::schema::{Body, EntryHeader, Reader, WillRow, put_bytes, put_varint};
 
@@ -37,6 +38,7 @@ mod kind {
     pub(super) const WILL_SENT: u8 = 12;
     pub(super) const SWEEP: u8 = 13;
     pub(super) const TIDY: u8 = 14;
+    pub(super) const STORE_PICKS: u8 = 15;
 }
 
 /// Fixed fields of a command and slack for lengths.
@@ -64,6 +66,7 @@ impl Wire for Command {
             Self::WillSent(command) => put(out_ref, kind::WILL_SENT, command),
             Self::Sweep(command) => put(out_ref, kind::SWEEP, command),
             Self::Tidy(command) => put(out_ref, kind::TIDY, command),
+            Self::StorePicks(command) => put(out_ref, kind::STORE_PICKS, command),
         }
         out.freeze()
     }
@@ -87,6 +90,7 @@ impl Wire for Command {
             kind::WILL_SENT => Self::WillSent(WillSent::take(from)?),
             kind::SWEEP => Self::Sweep(Sweep::take(from)?),
             kind::TIDY => Self::Tidy(Tidy::take(from)?),
+            kind::STORE_PICKS => Self::StorePicks(StorePicks::take(from)?),
             _ => return Err(RecordError::Invalid("kind of command")),
         })
     }
@@ -159,6 +163,7 @@ in_order! {
     InsertRetained { session, epoch, bounds, messages }
     BeginInbound { session, epoch, stamp, packet_id }
     ReleaseInbound { session, epoch, stamp, packet_id }
+    StorePicks { session, epoch, packet_id, generation, picks }
     Expire { session, epoch, stamp }
     WillSent { session, epoch }
     Sweep { session, incarnation, filters, limit }
@@ -257,6 +262,16 @@ impl<A: Field, B: Field> Field for (A, B) {
 
     fn take(from: &mut Reader) -> Result<Self, RecordError> {
         Ok((A::take(from)?, B::take(from)?))
+    }
+}
+
+impl Field for Bytes {
+    fn put(&self, out: &mut BytesMut) {
+        put_bytes(out, self);
+    }
+
+    fn take(from: &mut Reader) -> Result<Self, RecordError> {
+        from.bytes()
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use bifrust_dist::{MatchError, Matched, Publication};
+use bifrust_dist::{KeyedPicks, MatchError, Matched, Publication};
 use bifrust_inbox::{InboundId, InboxError};
 use bifrust_model::{EventKind, Qos, Topic};
 use bifrust_mqtt_codec::ReasonCode;
@@ -164,6 +164,9 @@ impl Shard {
                 };
                 if !id.is_routed {
                     waiting.publication.key = Some(id.key);
+                    if !id.picks.is_empty() {
+                        waiting.picks = Some(Box::new(KeyedPicks::resume(id.picks)));
+                    }
                     self.store_copy(seat, number);
                     return;
                 }
@@ -209,7 +212,7 @@ impl Shard {
     }
 
     /// A publish cannot go on. Refused means that nothing of it was done.
-    fn publish_failed(&mut self, seat: Seat, number: u64, is_refused: bool) {
+    pub(super) fn publish_failed(&mut self, seat: Seat, number: u64, is_refused: bool) {
         let Some((token, packet_id, qos, topic)) = self.drop_waiting(seat, number) else {
             return;
         };
@@ -249,6 +252,9 @@ impl Shard {
             return;
         };
         match result {
+            Ok(matched) if waiting.needs_picks(&matched) => {
+                self.keep_picks(seat, number, &matched);
+            }
             Ok(matched) => {
                 waiting.matched = Some(matched);
                 waiting.stage = Stage::Ready;
@@ -288,6 +294,7 @@ impl Shard {
                 token,
                 packet_id,
                 matched: Some(matched),
+                picks,
                 ..
             }) = session.inbound.pop()
             else {
@@ -298,7 +305,8 @@ impl Shard {
             {
                 memo.matched = Some(matched.clone());
             }
-            self.route(seat, publication, &matched, token, packet_id);
+            let picks = picks.and_then(|picks| Some(picks.targets()?.1.clone()));
+            self.route(seat, publication, &matched, picks, token, packet_id);
         }
         if self.leave_if_done(seat) {
             return;

@@ -131,7 +131,7 @@ fn a_repeated_qos2_publish_is_taken_once_and_its_id_survives_a_restart() {
     assert_eq!(bed.fetch(&receiver, 1, ALL).deliveries.len(), 1);
     let bed = bed.restart();
     let (publisher, reopened) = bed.attach(bed.open("p"));
-    assert_eq!(reopened.inbound, [begun]);
+    assert_eq!(reopened.inbound, std::slice::from_ref(&begun));
     bed.publish_keyed(message("m", 2), targets.clone(), Some(begun.key))
         .unwrap();
     wait(|done| bed.inbox.release_inbound(&publisher, 7, done)).unwrap();

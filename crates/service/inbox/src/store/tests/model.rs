@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
@@ -402,6 +403,7 @@ impl Test {
                 incarnation: session.incarnation,
                 is_routed: routed,
                 floor: lowest.unwrap(),
+                picks: Bytes::new(),
             }
         );
     }

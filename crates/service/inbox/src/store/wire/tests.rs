@@ -125,7 +125,7 @@ fn any_insert() -> impl Strategy<Value = Command> {
 
 fn any_small() -> impl Strategy<Value = Command> {
     (
-        0u8..10,
+        0u8..11,
         any_session(),
         any::<[u64; 2]>(),
         any::<u16>(),
@@ -150,6 +150,13 @@ fn any_small() -> impl Strategy<Value = Command> {
                         epoch,
                         stamp,
                         packet_id,
+                    }),
+                    9 => Command::StorePicks(StorePicks {
+                        session,
+                        epoch,
+                        packet_id,
+                        generation: stamp.0,
+                        picks: vec![1; received.len()].into(),
                     }),
                     2 => Command::ReleaseInbound(ReleaseInbound {
                         session,
