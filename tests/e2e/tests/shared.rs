@@ -264,6 +264,32 @@ fn what_a_gone_member_did_not_acknowledge_moves() {
 }
 
 #[test]
+fn what_an_ended_persistent_member_did_not_acknowledge_moves() {
+    let broker = Broker::start();
+    for version in VERSIONS {
+        let mut first = broker.connect(&Connect::persistent(version, "first"));
+        first.subscribe("$share/g/ends", 1);
+        let mut writer = broker.connect(&Connect::v5("writer"));
+        for number in 0..3 {
+            writer.publish(&Publish::new("ends", number.to_string()).qos(1));
+            assert_eq!(first.next_publish().text(), number.to_string());
+        }
+        first.cut();
+        for number in 3..6 {
+            writer.publish(&Publish::new("ends", number.to_string()).qos(1));
+        }
+        let mut other = broker.connect(&Connect::persistent(version, "other"));
+        other.subscribe("$share/g/ends", 1);
+        other.expect_silence(); // The session lives on.
+        broker.connect(&Connect::new(version, "first")).disconnect();
+        let mut moved = other.receive_texts(6);
+        moved.sort();
+        assert_eq!(moved, ["0", "1", "2", "3", "4", "5"]);
+        other.unsubscribe(&["$share/g/ends"]);
+    }
+}
+
+#[test]
 fn a_failure_code_discards_the_message() {
     let broker = Broker::start();
     for qos in [1, 2] {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bifrust_kv::{Ack, Clock, Node};
 use bifrust_model::{Hlc, NodeRef, TenantNumber, Topic, TopicFilter};
-use bifrust_plugin_api::{Meter, Meters};
+use bifrust_plugin_api::{Counter, Meter, Meters};
 use bifrust_storage::KEY_BYTES_MAX;
 use bytes::Bytes;
 use bytestring::ByteString;
@@ -46,6 +46,8 @@ struct Inner {
     loads: Loads,
     /// Makes the choices of what no connection shard publishes.
     seed: AtomicU64,
+    /// Groups beyond the tenant's bound of one message, of such publishes.
+    groups_left_out: Counter,
     deliverers: OnceLock<Deliverers>,
 }
 
@@ -105,6 +107,10 @@ impl Dist {
             stamps,
             loads: Loads::default(),
             seed: AtomicU64::new(0),
+            groups_left_out: meters.counter(Meter::new(
+                "bifrust_dist_groups_left_out",
+                "Groups that got no copy of a will or the like, beyond MaxGroupFanout.",
+            )),
             deliverers: OnceLock::new(),
         }))
     }
@@ -242,10 +248,7 @@ impl Dist {
         let of_groups = Taken::by(matched, &picks);
         let has_live = !matched.live.is_empty() || of_groups.live;
         let has_durable = !matched.inboxes.is_empty() || of_groups.durable;
-        let live = match self.0.deliverers.get() {
-            Some(deliverers) => &*deliverers.live,
-            None => &Unbound,
-        };
+        let live = self.live();
         match (has_live, has_durable) {
             (false, false) => done(Ok(())),
             (false, true) => self.durable().deliver(publication, matched, &picks, done),

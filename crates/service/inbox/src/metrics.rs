@@ -14,6 +14,8 @@ pub(crate) struct Metrics {
     pub(crate) fanout_throttled: Counter,
     /// QoS 0 messages not queued for a session that is offline.
     pub(crate) unqueued: Counter,
+    /// Messages of groups that ended with the session of their member.
+    pub(crate) unfinished: Counter,
     /// Wills sent.
     pub(crate) wills_sent: Counter,
     /// Wills that could not be sent yet.
@@ -44,6 +46,10 @@ impl Metrics {
             unqueued: meters.counter(Meter::new(
                 "bifrust_inbox_qos0_unqueued",
                 "QoS 0 messages for sessions that were offline and queue none.",
+            )),
+            unfinished: meters.counter(Meter::new(
+                "bifrust_inbox_group_unfinished",
+                "Messages of shared subscriptions that ended with their member's session.",
             )),
             wills_sent: meters.counter(Meter::new("bifrust_inbox_wills_sent", "Wills sent.")),
             wills_failed: meters.counter(Meter::new(

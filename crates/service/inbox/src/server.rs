@@ -5,6 +5,7 @@ mod agenda;
 mod chores;
 mod effects;
 mod mender;
+mod moves;
 mod online;
 mod presence;
 mod routes;

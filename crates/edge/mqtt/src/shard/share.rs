@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bifrust_dist::{
-    InboxTarget, LiveMember, MatchError, Matched, MemberId, Picks, Publication, PublishError,
+    Group, LiveMember, MatchError, Matched, MemberId, Pick, Picks, Publication, PublishError,
     hash_publisher,
 };
 use bifrust_model::{Event, EventKind, Qos, SubscriptionOptions, TenantNumber, TopicFilter};
@@ -253,24 +253,21 @@ impl Shard {
                     let mailboxes = &self.edge.mailboxes;
                     return mailboxes.post(usize::from(live.shard), Handoff::mail(*live, shared));
                 }
-                MemberId::Inbox {
-                    client,
-                    incarnation,
-                } => {
-                    let target = InboxTarget {
-                        client: client.clone(),
-                        incarnation: *incarnation,
-                        subscriptions: [member.options].into_iter().collect(),
-                    };
-                    return self.pass_to_inbox(shared, target);
+                MemberId::Inbox { .. } => {
+                    let only = Group::new(shared.filter.clone(), vec![member.clone()]);
+                    return self.pass_to_inbox(shared, only);
                 }
             }
         }
         self.drop_shared(&shared, Drop::Full, "no member has room");
     }
 
-    fn pass_to_inbox(&mut self, shared: Shared, target: InboxTarget) {
-        let only = Arc::new(Matched::new(Default::default(), vec![target]));
+    fn pass_to_inbox(&mut self, shared: Shared, only: Group) {
+        let only = Arc::new(Matched::default().with_groups(vec![only]));
+        let picks = [Pick {
+            group: 0,
+            member: 0,
+        }];
         let edge = self.edge.clone();
         let publication = shared.publication.clone();
         let (mailboxes, shard) = (edge.mailboxes.clone(), usize::from(self.id));
@@ -280,7 +277,7 @@ impl Shard {
                 mailboxes.post(shard, Mail::Undelivered { shared, error });
             }
         });
-        (edge.services.dist.durable()).deliver(&publication, &only, &[], done);
+        (edge.services.dist.durable()).deliver(&publication, &only, &picks, done);
     }
 
     /// A message that moved could not be handed to anybody.

@@ -555,3 +555,28 @@ fn members_of_the_nodes_earlier_incarnations_are_none() {
     assert_eq!(ids, [MemberId::Live(session)]);
     node.stop();
 }
+
+#[test]
+fn what_an_ended_member_did_not_get_goes_to_another_one() {
+    let bed = Bed::new();
+    let (live, durable) = (Answering::new(Ok(())), Answering::new(Ok(())));
+    bed.dist.bind(live.clone(), durable.clone());
+    let pass_on = |from: &str| {
+        let from = MemberId::Inbox {
+            client: ClientId::new(from).unwrap(),
+            incarnation: 1,
+        };
+        let filter = filter("$share/g/a");
+        let passed = wait(|done| bed.dist.pass_on(publication("a"), filter, from, done));
+        (passed, live.calls(), durable.calls())
+    };
+    assert_eq!(pass_on("c"), (Ok(false), 0, 0));
+    bed.add("$share/g/a", inbox("c", 1));
+    bed.add("a", inbox("plain", 1));
+    assert_eq!(pass_on("c"), (Ok(false), 0, 0), "itself");
+    assert_eq!(pass_on("d"), (Ok(true), 0, 1));
+    bed.add("$share/g/a", joins(1));
+    let _attendance = bed.dist.attend(TENANT, &MemberId::Live(member(1)));
+    assert_eq!(pass_on("c"), (Ok(true), 1, 0));
+    bed.node.stop();
+}

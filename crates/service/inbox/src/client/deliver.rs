@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bifrust_dist::{Deliverer, Matched, MemberId, Pick, Publication, PublishError};
 use bifrust_kv::{ExecuteError, Then};
-use bifrust_model::{ClientId, Event, EventKind, Message, Qos, SessionKey, SubscriptionOptions};
+use bifrust_model::{
+    ClientId, Event, EventKind, Message, Qos, SessionKey, SubscriptionOptions, TopicFilter,
+};
 use smallvec::SmallVec;
 
 use super::{Inbox, acknowledged, bounds};
@@ -34,10 +36,15 @@ impl Deliverer for Inbox {
         }
         let mut sorting = Sorting::new(self, publication);
         for target in inboxes {
-            sorting.sort(&target.client, target.incarnation, &target.subscriptions);
+            sorting.sort(
+                &target.client,
+                target.incarnation,
+                &target.subscriptions,
+                None,
+            );
         }
         for pick in picks {
-            let Some((_, member)) = matched.picked(*pick) else {
+            let Some((group, member)) = matched.picked(*pick) else {
                 continue;
             };
             if let MemberId::Inbox {
@@ -45,7 +52,8 @@ impl Deliverer for Inbox {
                 incarnation,
             } = &member.id
             {
-                sorting.sort(client, *incarnation, &[member.options]);
+                let group = Some(group.filter.clone());
+                sorting.sort(client, *incarnation, &[member.options], group);
             }
         }
         let Sorting {
@@ -150,10 +158,17 @@ impl<'a> Sorting<'a> {
     }
 
     /// One copy for a session: of its plain subscriptions, or as a member of a group.
-    fn sort(&mut self, client: &ClientId, incarnation: u64, subscriptions: &[SubscriptionOptions]) {
+    fn sort(
+        &mut self,
+        client: &ClientId,
+        incarnation: u64,
+        subscriptions: &[SubscriptionOptions],
+        group: Option<TopicFilter>,
+    ) {
         let Some(header) = header(&self.publication.message, client, subscriptions) else {
             return;
         };
+        let header = EntryHeader { group, ..header };
         if header.qos == Qos::AtMostOnce {
             let hub = self.inbox.hub();
             let tenant = self.publication.tenant.number;
@@ -215,6 +230,7 @@ fn header(
         qos: message.qos.min(granted?),
         retain: message.retain && keeps_retain,
         ids,
+        group: None,
     })
 }
 

@@ -150,6 +150,7 @@ impl Inbox {
                     .map(u32::from)
                     .into_iter()
                     .collect::<SmallVec<_>>(),
+                group: None,
             };
             places.push(place);
             entries.push((header, Body::new(Arc::new(message))));

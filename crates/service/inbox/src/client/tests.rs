@@ -40,6 +40,8 @@ struct FakeRoutes {
     /// Changes until the process dies, and whether the last of them is still made.
     dies_after: Mutex<Option<(usize, bool)>>,
     changed: Mutex<Option<Sender<usize>>>,
+    /// Client, group and text of what was passed on to another member.
+    passed: Mutex<Vec<(String, String, String)>>,
 }
 
 impl FakeRoutes {
@@ -127,6 +129,27 @@ impl Routes for FakeRoutes {
         }) {
             done(Ok(()));
         }
+    }
+
+    fn pass_on(
+        &self,
+        end: &RouteEnd,
+        publication: Arc<Publication>,
+        group: TopicFilter,
+        done: Then<Result<bool, InboxError>>,
+    ) {
+        if let Some(error) = *self.refuses.lock().unwrap() {
+            return done(Err(error));
+        }
+        let text = String::from_utf8_lossy(&publication.message.payload).into_owned();
+        let passed = (end.client.to_string(), group.to_string(), text);
+        let count = {
+            let mut all = self.passed.lock().unwrap();
+            all.push(passed);
+            all.len()
+        };
+        self.tell(count);
+        done(Ok(true));
     }
 }
 

@@ -23,7 +23,7 @@ const SCAN_PAGE: usize = 1024;
 const SWEEP_FILTERS: usize = 256;
 
 /// Other rows of an ended session deleted in one command.
-const SWEEP_ROWS: u32 = 512;
+pub(super) const SWEEP_ROWS: u32 = 512;
 
 /// Publishers looked through in one command.
 const TIDY_PUBLISHERS: usize = 256;
@@ -284,12 +284,12 @@ impl Chores {
             if results.iter().any(Result::is_err) {
                 return done(Outcome::Failed);
             }
-            chores.sweep_rows(session, incarnation, swept, done);
+            chores.pass_entries_on(session, incarnation, swept, done);
         };
         gather(filters, remove, Box::new(removed));
     }
 
-    fn sweep_rows(
+    pub(super) fn sweep_rows(
         &self,
         session: SessionKey,
         incarnation: u64,

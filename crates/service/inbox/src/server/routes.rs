@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bifrust_dist::{Dist, Receiver, RouteError};
+use bifrust_dist::{Dist, MemberId, Publication, PublishError, Receiver, RouteError};
 use bifrust_kv::Then;
 use bifrust_model::{
     ClientId, SessionKey, Subscription, SubscriptionOptions, Tenant, TenantNumber, TopicFilter,
@@ -50,6 +50,16 @@ pub(crate) trait Routes: Send + Sync {
     );
 
     fn remove(&self, end: &RouteEnd, filter: &TopicFilter, done: Then<Result<(), InboxError>>);
+
+    /// Hands a message that an ended session did not get to another member of its group: false if
+    /// there is none.
+    fn pass_on(
+        &self,
+        end: &RouteEnd,
+        publication: Arc<Publication>,
+        group: TopicFilter,
+        done: Then<Result<bool, InboxError>>,
+    );
 }
 
 /// Who knows tenants by number.
@@ -100,6 +110,26 @@ impl Routes for Dist {
         let done = Box::new(move |result| done(from_route(result)));
         let receiver = receiver(end, SubscriptionOptions::default());
         self.remove_route(end.tenant, filter, receiver, done);
+    }
+
+    fn pass_on(
+        &self,
+        end: &RouteEnd,
+        publication: Arc<Publication>,
+        group: TopicFilter,
+        done: Then<Result<bool, InboxError>>,
+    ) {
+        let from = MemberId::Inbox {
+            client: end.client.clone(),
+            incarnation: end.incarnation,
+        };
+        let done = Box::new(move |result: Result<bool, PublishError>| {
+            done(result.map_err(|error| match error {
+                PublishError::Refused => InboxError::Refused,
+                PublishError::Unknown => InboxError::Unknown,
+            }));
+        });
+        Self::pass_on(self, publication, group, from, done);
     }
 }
 

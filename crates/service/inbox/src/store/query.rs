@@ -29,6 +29,12 @@ pub(crate) enum Query {
     },
     /// A page of a session's queue.
     Entries(Page),
+    /// What groups gave to an ended session, of its first entries.
+    Shared {
+        session: SessionKey,
+        incarnation: u64,
+        limit: usize,
+    },
     /// Publishers that a session remembers, after one.
     Publishers {
         session: SessionKey,
@@ -75,6 +81,7 @@ pub(crate) enum Answer {
         expired: Vec<u64>,
         next: u64,
     },
+    Shared(Vec<Entry>),
     Publishers(Vec<ClientId>),
     Will(Option<Will>),
     Deadlines {
@@ -122,6 +129,11 @@ pub(super) fn answer(read: &dyn Read, query: Query) -> Result<Answer, StorageErr
             limit,
         } => subscriptions(read, &session, incarnation, after.as_ref(), limit),
         Query::Entries(page) => entries(read, &page),
+        Query::Shared {
+            session,
+            incarnation,
+            limit,
+        } => shared(read, &session, incarnation, limit),
         Query::Publishers {
             session,
             incarnation,
@@ -176,6 +188,24 @@ fn subscriptions(
         leaving,
         last,
     })
+}
+
+fn shared(
+    read: &dyn Read,
+    session: &SessionKey,
+    incarnation: u64,
+    limit: usize,
+) -> Result<Answer, StorageError> {
+    let range = Prefix::new(session).all_entries(incarnation);
+    let rows = read.range(BODY, range.start(), range.end(), Direction::Forward);
+    let mut entries = Vec::new();
+    for row in rows.take(limit) {
+        let (_, value) = row?;
+        if Entry::peek_group(&value) {
+            entries.push(readable(Entry::decode(value))?);
+        }
+    }
+    Ok(Answer::Shared(entries))
 }
 
 fn publishers(

@@ -75,6 +75,7 @@ pub(super) fn header(qos: Qos) -> EntryHeader {
         qos,
         retain: false,
         ids: SmallVec::new(),
+        group: None,
     }
 }
 

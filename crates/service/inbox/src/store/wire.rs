@@ -12,7 +12,6 @@ use bifrust_model::{
 };
 use bifrust_session_dict::ConnectionRef;
 use bytes::{BufMut, Bytes, BytesMut};
-use smallvec::SmallVec;
 
 use super::command::{
     Attach, BeginInbound, Bounds, Command, ConfirmRoutes, Detach, Expire, Insert, InsertRetained,
@@ -353,18 +352,11 @@ impl Field for Body {
 
 impl Field for EntryHeader {
     fn put(&self, out: &mut BytesMut) {
-        out.put_u8(self.flags());
-        put_varint(out, self.ids.len() as u64);
-        for id in &self.ids {
-            id.put(out);
-        }
+        Self::put(self, out);
     }
 
     fn take(from: &mut Reader) -> Result<Self, RecordError> {
-        let flags = from.u8()?;
-        let count = from.count()?;
-        let ids: Result<SmallVec<[u32; 1]>, _> = (0..count).map(|_| u32::take(from)).collect();
-        Self::from_flags(flags, ids?)
+        Self::take(from)
     }
 }
 

@@ -80,3 +80,44 @@ fn picks_of_a_begun_publish_survive_a_restart_and_only_grow() {
     let next = wait(|done| bed.inbox.begin_inbound(&newer, 7, done)).unwrap();
     assert!(next.picks.is_empty());
 }
+
+#[test]
+fn an_ended_session_passes_on_what_its_groups_gave_it() {
+    let bed = Bed::new();
+    bed.inbox.start();
+    let (session, opened) = bed.attach(bed.open("a"));
+    bed.subscribe(&session, "$share/g/t");
+    bed.subscribe(&session, "t");
+    let filter = TopicFilter::new("$share/g/t".into()).unwrap();
+    let id = MemberId::Inbox {
+        client: ClientId::new("a").unwrap(),
+        incarnation: opened.incarnation,
+    };
+    let group = Group::new(filter, vec![Member::new(id, options(2), Arc::default())]);
+    let plain = vec![target("a", opened.incarnation, &[options(1)])];
+    let matched = Matched::new(smallvec::SmallVec::new(), plain).with_groups(vec![group]);
+    let matched = Arc::new(matched);
+    for (text, level) in [("1", 1), ("2", 2), ("3", 1)] {
+        let publication = Arc::new(Publication {
+            tenant: bed.tenant.clone(),
+            message: message(text, level),
+            key: None,
+        });
+        let picks = [Pick {
+            group: 0,
+            member: 0,
+        }];
+        let deliverer = bed.inbox.deliverer();
+        wait(|done| deliverer.deliver(&publication, &matched, &picks, done)).unwrap();
+    }
+    let changes = bed.routes.listen();
+    bed.attach(Open {
+        clean_start: true,
+        ..bed.open("a")
+    });
+    while changes.recv().unwrap() != 2 || bed.routes.passed.lock().unwrap().len() < 2 {}
+    let passed = bed.routes.passed.lock().unwrap().clone();
+    // QoS 2 may have been sent (MQTT-4.8.2-5); what the session got for itself ends with it.
+    let expected = ["1", "3"].map(|text| ("a".into(), "$share/g/t".into(), text.into()));
+    assert_eq!(passed, expected);
+}

@@ -13,10 +13,14 @@ fn any_session() -> impl Strategy<Value = SessionKey> {
 }
 
 fn any_header() -> impl Strategy<Value = EntryHeader> {
-    (0u8..3, any::<bool>(), any::<Vec<u32>>()).prop_map(|(level, retain, ids)| EntryHeader {
-        qos: Qos::from_level(level).unwrap(),
-        retain,
-        ids: ids.into(),
+    let group = proptest::option::of("\\$share/[a-z]{1,4}/[a-z]{1,4}");
+    (0u8..3, any::<bool>(), any::<Vec<u32>>(), group).prop_map(|(level, retain, ids, group)| {
+        EntryHeader {
+            qos: Qos::from_level(level).unwrap(),
+            retain,
+            ids: ids.into(),
+            group: group.map(|group| TopicFilter::new(group.into()).unwrap()),
+        }
     })
 }
 
