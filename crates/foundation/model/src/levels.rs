@@ -59,6 +59,8 @@ pub fn split_name(key: &[u8]) -> Option<(String, &[u8])> {
         match level {
             [] => return None,
             EMPTY => {}
+            // It would read as two, and so as the name of another key.
+            level if level.contains(&b'/') => return None,
             level => name.extend_from_slice(level),
         }
         rest = &after[1..];
@@ -98,6 +100,7 @@ mod tests {
             b"a\0",
             b"\0",
             b"\0\0",
+            b"a/b\0\0",
             b"a\0\0b"[..2].as_ref(),
         ] {
             assert_eq!(split_name(bad), None, "{bad:?}");

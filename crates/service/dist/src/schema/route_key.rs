@@ -130,12 +130,15 @@ pub(crate) fn decode(key: &[u8]) -> Option<RouteKey> {
 
 /// The filter as its client wrote it.
 pub(crate) fn scoped(scope: FilterScope<'_>, plain: String) -> Option<TopicFilter> {
+    let plain_len = plain.len();
     let filter = match scope {
         FilterScope::Plain => plain,
         FilterScope::Share(group) => format!("$share/{group}/{plain}"),
         FilterScope::OrderedShare(group) => format!("$oshare/{group}/{plain}"),
     };
-    TopicFilter::new(filter.into()).ok()
+    let filter = TopicFilter::new(filter.into()).ok()?;
+    // It ends with its plain part; a longer or shorter one makes it the filter of another key.
+    (filter.plain().len() == plain_len).then_some(filter)
 }
 
 /// Takes the part of a key behind the filter's levels apart.
@@ -235,6 +238,19 @@ mod tests {
             let tail = if multi { "/#" } else { "" };
             TopicFilter::new(format!("{scope}{}{tail}", levels.join("/")).into()).ok()
         })
+    }
+
+    #[test]
+    fn damaged_keys_are_not_read_as_others() {
+        let receiver = [&[LIVE][..], &[0; 24]].concat();
+        for middle in [
+            &b"$share\0g\0a\0\0\x01"[..], // a plain filter that says it is shared
+            b"a\0\0\x02\0\x03g/h",        // a group of two levels
+            b"a/b\0\0\x01",               // a level of two levels
+        ] {
+            let key = [&[0; 8], middle, &receiver].concat();
+            assert_eq!(decode(&key), None, "{middle:?}");
+        }
     }
 
     proptest! {
