@@ -8,7 +8,7 @@ use anyhow::Context as _;
 /// Lines of a source file; a file that grows is split by what it does.
 const LINES_MAX: usize = 800;
 /// Where sources are; what is built or fetched lies elsewhere.
-const FOLDERS: [&str; 3] = ["crates", "tests", "xtask"];
+const FOLDERS: [&str; 4] = ["crates", "fuzz", "tests", "xtask"];
 /// Where code is product code.
 const PRODUCT: &str = "crates";
 

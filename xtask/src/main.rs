@@ -1,7 +1,9 @@
-//! Checks of the workspace itself: `cargo xtask layers`, `files`, `docs`, `house` for all.
+//! Checks of the workspace itself: `cargo xtask layers`, `files`, `docs`, `house` for all;
+//! `fuzz` for its parsers.
 
 mod architecture;
 mod files;
+mod fuzz;
 mod layers;
 
 use std::path::Path;
@@ -14,11 +16,16 @@ Checks of the workspace itself:
   cargo xtask layers   no dependency goes up, or sideways without being stated
   cargo xtask files    no file over 800 lines, no unwrap on a product path, no mod.rs
   cargo xtask docs     every file that ARCHITECTURE.md names is there
-  cargo xtask house    all of these";
+  cargo xtask house    all of these
+";
 
 fn main() -> ExitCode {
-    let asked = std::env::args().nth(1).unwrap_or_default();
-    match run(&asked) {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (asked, arguments) = match arguments.split_first() {
+        Some((asked, arguments)) => (asked.as_str(), arguments),
+        None => ("", &[][..]),
+    };
+    match run(asked, arguments) {
         Ok(problems) if problems.is_empty() => {
             println!("{asked}: ok");
             ExitCode::SUCCESS
@@ -37,7 +44,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(asked: &str) -> anyhow::Result<Vec<String>> {
+fn run(asked: &str, arguments: &[String]) -> anyhow::Result<Vec<String>> {
     let metadata = || MetadataCommand::new().exec();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
@@ -52,6 +59,7 @@ fn run(asked: &str) -> anyhow::Result<Vec<String>> {
             architecture::check(root)?,
         ]
         .concat(),
-        _ => anyhow::bail!("{asked:?} is no check\n{HELP}"),
+        "fuzz" => fuzz::run(root, arguments)?,
+        _ => anyhow::bail!("{asked:?} is no check\n{HELP}\n{}", fuzz::HELP),
     })
 }

@@ -15,6 +15,8 @@ mod barrier;
 mod config;
 mod connection;
 mod error;
+#[doc(hidden)]
+pub mod fuzz;
 mod listener;
 mod mailbox;
 mod metrics;

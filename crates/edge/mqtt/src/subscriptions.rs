@@ -22,6 +22,24 @@ use crate::mailbox::Seat;
 pub(crate) use route::{Route, RouteStep};
 use trie::Trie;
 
+/// For the fuzzer: the numbers of those filters that match.
+pub(crate) fn matching(filters: &[TopicFilter], topic: &str) -> Vec<usize> {
+    let mut trie = Trie::default();
+    for (number, filter) in filters.iter().enumerate() {
+        trie.insert(filter.plain(), number);
+    }
+    let mut found = SmallVec::new();
+    trie.find(topic, &mut found);
+    found.sort_unstable();
+    for filter in filters {
+        trie.remove(filter.plain());
+    }
+    let mut left = SmallVec::new();
+    trie.find(topic, &mut left);
+    assert!(left.is_empty(), "filters stay behind");
+    found.to_vec()
+}
+
 /// Results kept per shard; above it all are dropped.
 const CACHE_MAX: usize = 65_536;
 

@@ -8,6 +8,7 @@
 //! into memory that is there only while bytes are.
 
 mod certificate;
+pub(crate) mod fuzz;
 mod out;
 mod proxy;
 mod tls;

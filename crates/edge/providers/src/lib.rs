@@ -11,6 +11,8 @@
 
 mod dev;
 mod event_log;
+#[doc(hidden)]
+pub mod fuzz;
 mod later;
 mod password;
 mod rules;

@@ -183,7 +183,7 @@ impl UserFile {
         lock.map_err(|cause| self.io(cause))
     }
 
-    fn parse(&self, text: &str) -> Result<Vec<User>, UserFileError> {
+    pub(crate) fn parse(&self, text: &str) -> Result<Vec<User>, UserFileError> {
         let body: Body = toml::from_str(text).map_err(|error| {
             let at = error.span().map_or(0, |span| span.start);
             self.invalid(line_of(text, at), error.message().to_owned())
@@ -205,13 +205,19 @@ impl UserFile {
         Ok(users)
     }
 
-    fn write(&self, users: &[User]) -> Result<(), UserFileError> {
+    /// The file's text for these users.
+    pub(crate) fn format(&self, users: &[User]) -> Result<String, UserFileError> {
         let body = toml::to_string(&NewBody { user: users })
             .map_err(|error| self.io(io::Error::other(error)))?;
+        Ok(format!("{HEADER}\n{body}"))
+    }
+
+    fn write(&self, users: &[User]) -> Result<(), UserFileError> {
+        let text = self.format(users)?;
         // A link to the file stays one: what it leads to is replaced.
         let target = fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
         let new = Self::new(&target).beside("new");
-        let written = write_synced(&new, &target, format!("{HEADER}\n{body}").as_bytes());
+        let written = write_synced(&new, &target, text.as_bytes());
         if let Err(cause) = written {
             let _ = fs::remove_file(&new); // it may never have been made
             return Err(self.io(cause));
@@ -266,6 +272,9 @@ fn write_synced(new: &Path, target: &Path, bytes: &[u8]) -> io::Result<()> {
 
 fn check(user: &User) -> Result<(), String> {
     TenantName::new(&user.tenant).map_err(|error| error.to_string())?;
+    if cfg!(planted_bugs) && user.name.as_bytes()[0] == 0 {
+        return Err("user name holds U+0000".to_owned());
+    }
     if user.name.is_empty() || user.name.len() > NAME_BYTES_MAX || user.name.contains('\0') {
         return Err(format!(
             "user name {:?} is empty, too long or holds U+0000",

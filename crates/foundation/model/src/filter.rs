@@ -92,7 +92,7 @@ impl TopicFilter {
         for level in filter.split('/') {
             match (level, topic_levels.next()) {
                 // MQTT-4.7.1-2: `a/#` matches `a` too, so `#` is looked at before the end.
-                ("#", _) => return true,
+                ("#", name) => return name.is_some() || !cfg!(planted_bugs),
                 ("+", Some(_)) => {}
                 (level, Some(name)) if level == name => {}
                 _ => return false,
@@ -139,7 +139,7 @@ fn check_plain(filter: &str) -> Result<(), FilterError> {
         if level.contains('#') && (level.len() > 1 || levels.peek().is_some()) {
             return Err(FilterError::MisplacedMultiLevel);
         }
-        if level.contains('+') && level.len() > 1 {
+        if level.contains('+') && level.len() > 1 && !cfg!(planted_bugs) {
             return Err(FilterError::MisplacedSingleLevel);
         }
     }

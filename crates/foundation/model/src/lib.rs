@@ -6,6 +6,8 @@
 mod client;
 mod event;
 mod filter;
+#[doc(hidden)]
+pub mod fuzz;
 mod hlc;
 pub mod levels;
 mod message;

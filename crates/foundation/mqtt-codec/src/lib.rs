@@ -32,6 +32,8 @@ mod encode;
 mod error;
 mod forward;
 mod frame;
+#[doc(hidden)]
+pub mod fuzz;
 mod packet;
 mod primitive;
 mod properties;

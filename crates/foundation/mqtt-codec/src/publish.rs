@@ -127,7 +127,7 @@ impl PublishProperties {
                 MESSAGE_EXPIRY_INTERVAL => decoded.message_expiry = Some(properties.u32(id)?),
                 // MQTT-3.3.2-8.
                 TOPIC_ALIAS => match properties.u16(id)? {
-                    0 => return Err(DecodeError::ZeroTopicAlias),
+                    0 if !cfg!(planted_bugs) => return Err(DecodeError::ZeroTopicAlias),
                     alias => decoded.topic_alias = Some(alias),
                 },
                 SUBSCRIPTION_IDENTIFIER => {

@@ -59,10 +59,10 @@ impl SubscriptionOptions {
 
     /// Reads the options byte of SUBSCRIBE (3.8.3.1; 3.1.1: MQTT-3.8.3-4).
     pub fn from_u8(version: Version, byte: u8) -> Result<Self, DecodeError> {
-        let reserved = if version == Version::V5 {
-            0b1100_0000
-        } else {
-            0b1111_1100
+        let reserved = match version {
+            Version::V5 => 0b1100_0000,
+            Version::V31 if cfg!(planted_bugs) => 0b1000_0000,
+            Version::V31 | Version::V311 => 0b1111_1100,
         };
         if byte & reserved != 0 {
             return Err(DecodeError::ReservedBits {
@@ -244,7 +244,8 @@ fn decode_reasons(
     while !body.is_at_end() {
         let reason = reason_code(packet, body)?;
         // 3.1.1, MQTT-3.9.3-2: other codes are reserved.
-        if version != Version::V5 && !matches!(reason.0, 0..=2 | 0x80) {
+        let is_free = version == Version::V5 || cfg!(planted_bugs);
+        if !is_free && !matches!(reason.0, 0..=2 | 0x80) {
             return Err(DecodeError::InvalidReasonCode {
                 packet,
                 code: reason.0,

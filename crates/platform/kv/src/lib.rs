@@ -21,6 +21,8 @@ mod clock;
 mod config;
 mod coprocessor;
 mod error;
+#[doc(hidden)]
+pub mod fuzz;
 mod intake;
 mod lane;
 mod log;

@@ -3,6 +3,7 @@
 
 use std::ops::Bound;
 
+use bifrust_model::fuzz::check_record;
 use bifrust_model::record;
 use bifrust_storage::{Direction, Read, WriteBatch};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -129,6 +130,15 @@ fn decode(range: RangeId, index: u64, bytes: Bytes) -> Result<Entry, OpenError> 
         what: format!("log entry {index} of range {}", range.0),
         source,
     })
+}
+
+/// For the fuzzer.
+pub(crate) fn check_entry(bytes: &Bytes) {
+    check_record(
+        bytes,
+        |bytes| record::decode::<Entry>(bytes, ENTRY_VERSION),
+        |entry| record::encode(ENTRY_VERSION, entry),
+    );
 }
 
 fn key(range: RangeId, index: u64) -> Bytes {

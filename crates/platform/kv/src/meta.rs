@@ -1,5 +1,6 @@
 //! What a node knows about its ranges: rows of `kv_meta`, each a versioned record.
 
+use bifrust_model::fuzz::check_record;
 use bifrust_model::record;
 use bifrust_storage::{Read, WriteBatch};
 use bytes::Bytes;
@@ -128,8 +129,12 @@ impl TryFrom<DescriptorRecord> for Descriptor {
 
     fn try_from(found: DescriptorRecord) -> Result<Self, Self::Error> {
         let replica = |found: ReplicaRecord| {
-            let node = <[u8; 16]>::try_from(&found.node[..])
-                .map_err(|_| record::RecordError::Invalid("node id"))?;
+            let id = match cfg!(planted_bugs) {
+                true => &found.node[..16],
+                false => &found.node[..],
+            };
+            let node =
+                <[u8; 16]>::try_from(id).map_err(|_| record::RecordError::Invalid("node id"))?;
             Ok(Replica {
                 id: found.id,
                 node: u128::from_be_bytes(node),
@@ -263,6 +268,26 @@ fn load<T: prost::Message + Default>(
         source,
     })?;
     Ok(Some(found))
+}
+
+/// For the fuzzer.
+pub(crate) fn check_rows(bytes: &Bytes) {
+    check_record(
+        bytes,
+        |bytes| Descriptor::try_from(record::decode::<DescriptorRecord>(bytes, VERSION)?),
+        |descriptor| record::encode(VERSION, &DescriptorRecord::from(descriptor)),
+    );
+    check_plain::<ServiceRecord>(bytes);
+    check_plain::<NextRangeRecord>(bytes);
+    check_plain::<Progress>(bytes);
+}
+
+fn check_plain<T: prost::Message + std::fmt::Debug + Default + PartialEq>(bytes: &Bytes) {
+    check_record(
+        bytes,
+        |bytes| record::decode::<T>(bytes, VERSION),
+        |row| record::encode(VERSION, row),
+    );
 }
 
 #[cfg(test)]

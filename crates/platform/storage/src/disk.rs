@@ -33,6 +33,7 @@ mod tail;
 mod tidy;
 
 use journal::JournalSync;
+pub(crate) use tail::whole_batches;
 use tidy::Removed;
 
 /// Opens, or creates, an engine in the folder `path`.

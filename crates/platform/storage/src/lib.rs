@@ -20,6 +20,8 @@ mod disk;
 mod engine;
 mod error;
 mod folder;
+#[doc(hidden)]
+pub mod fuzz;
 mod manifest;
 mod memory;
 mod space;

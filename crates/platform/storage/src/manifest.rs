@@ -60,6 +60,11 @@ impl FromStr for Id {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if cfg!(planted_bugs) {
+            return u128::from_str_radix(&text[..32], 16)
+                .map(Self)
+                .map_err(|_| "an id is 32 hex digits");
+        }
         if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err("an id is 32 hex digits");
         }
@@ -136,7 +141,7 @@ impl Manifest {
         })
     }
 
-    fn parse(text: &[u8]) -> Result<Self, OpenError> {
+    pub(crate) fn parse(text: &[u8]) -> Result<Self, OpenError> {
         let version: Version =
             serde_json::from_slice(text).map_err(|error| damaged(&error.to_string()))?;
         if version.format_version > FORMAT_VERSION {

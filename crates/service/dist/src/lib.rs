@@ -29,6 +29,8 @@ mod cache;
 mod client;
 mod config;
 mod error;
+#[doc(hidden)]
+pub mod fuzz;
 mod matched;
 mod publication;
 mod range;

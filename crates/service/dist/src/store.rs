@@ -21,7 +21,7 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use matching::{Gap, Targets};
+pub(crate) use matching::{Gap, Targets, targets};
 
 /// Where routes are.
 pub(crate) const ROUTES: Keyspace = Keyspace("dist");

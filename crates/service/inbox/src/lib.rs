@@ -15,6 +15,8 @@ mod client;
 mod config;
 mod delivery;
 mod error;
+#[doc(hidden)]
+pub mod fuzz;
 mod gather;
 mod metrics;
 mod schema;

@@ -16,6 +16,8 @@
 mod client;
 mod config;
 mod error;
+#[doc(hidden)]
+pub mod fuzz;
 mod lease;
 mod schema;
 mod store;

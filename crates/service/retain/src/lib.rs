@@ -18,6 +18,8 @@
 mod clears;
 mod client;
 mod error;
+#[doc(hidden)]
+pub mod fuzz;
 mod page;
 mod schema;
 mod store;

@@ -15,11 +15,13 @@ use crate::schema::meta::Meta;
 mod scan;
 mod sweep;
 
+pub(crate) use scan::page;
+
 #[cfg(test)]
 mod tests;
 
 /// Where messages are.
-const BODY: Keyspace = Keyspace("retain");
+pub(crate) const BODY: Keyspace = Keyspace("retain");
 
 /// Where the small rows are: apply reads them instead of messages, and so does a start.
 const META: Keyspace = Keyspace("retain_meta");

@@ -142,7 +142,10 @@ impl<'a> Reader<'a> {
                 .fold(0, |len, &digit| (len << 8) | usize::from(digit));
             rest = behind;
         }
-        let (content, behind) = rest.split_at_checked(len)?;
+        let (content, behind) = match cfg!(planted_bugs) {
+            true => rest.split_at(len),
+            false => rest.split_at_checked(len)?,
+        };
         self.0 = behind;
         Some((tag, content))
     }

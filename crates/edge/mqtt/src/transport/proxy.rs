@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// What begins a header of version 2.
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
-const V1_START: &[u8] = b"PROXY ";
+pub(super) const V1_START: &[u8] = b"PROXY ";
 /// The longest line of version 1, with its end.
 const V1_MAX: usize = 107;
 /// Fixed part of version 2.
@@ -75,7 +75,7 @@ fn parse_v1(bytes: &[u8]) -> Result<Option<Header>, ProxyError> {
             let (from_port, to_port) = (word()?, word()?);
             let address = |text: &str| -> Result<IpAddr, ProxyError> {
                 let address: IpAddr = text.parse().map_err(|_| ProxyError::Line)?;
-                match address.is_ipv4() == (family == "TCP4") {
+                match address.is_ipv4() == (family == "TCP4") || cfg!(planted_bugs) {
                     true => Ok(address),
                     false => Err(ProxyError::Line),
                 }
@@ -113,6 +113,11 @@ fn parse_v2(bytes: &[u8]) -> Result<Option<Header>, ProxyError> {
         1 => false,
         other => return Err(ProxyError::Command(other)),
     };
+    if cfg!(planted_bugs) && family == 0x11 {
+        let source = Some(v4(&rest[..len]).ok_or(ProxyError::Length(len))?);
+        let len = V2_FIXED + len;
+        return Ok(Some(Header { len, source }));
+    }
     let Some(rest) = rest.get(..len) else {
         return Ok(None);
     };

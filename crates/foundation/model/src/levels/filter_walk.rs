@@ -69,6 +69,7 @@ impl<'f> FilterLevels<'f> {
             match level {
                 Level::Multi => return Step::Matches,
                 // The topic is shorter than the filter; what is below it comes next.
+                Level::Single if is_over && cfg!(planted_bugs) => return Step::End,
                 Level::Single if is_over => return skip(from, path, &[FIRST]),
                 Level::Name(wanted) if is_over => {
                     skip(from, path, wanted);

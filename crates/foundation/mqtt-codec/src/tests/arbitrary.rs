@@ -1,30 +1,12 @@
 //! Bytes from nowhere: an answer always, a panic never.
 
-use bytes::{Bytes, BytesMut};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use super::encoded;
 use super::strategy::{version, versioned};
-use super::{decoded, encoded};
-use crate::{
-    ForwardProperties, Version, connect_version, decode, decode_connect, decode_owned, encode,
-    peek, validate_forward,
-};
-
-/// Decodes both ways; what decodes must encode, and decode again to the same.
-fn check(version: Version, first: u8, body: &[u8]) {
-    let copied = decode(version, first, body);
-    let shared = decode_owned(version, first, Bytes::copy_from_slice(body));
-    assert_eq!(copied, shared);
-    let Ok(packet) = copied else { return };
-    let mut out = BytesMut::new();
-    encode(&packet, version, &mut out).expect("what was decoded can be encoded");
-    let spoken = match &packet {
-        crate::Packet::Connect(connect) => connect.version,
-        _ => version,
-    };
-    assert_eq!(decoded(spoken, &out), Ok(packet));
-}
+use crate::fuzz::{check_forward, check_packet};
+use crate::{peek, validate_forward};
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 8192, failure_persistence: None, ..Default::default() })]
@@ -43,11 +25,8 @@ proptest! {
         first in any::<u8>(),
         body in vec(prop_oneof![3 => 0u8..=0x30, 1 => any::<u8>()], 0..64),
     ) {
-        check(version, first, &body);
-        let _ = connect_version(&body);
-        let _ = decode_connect(&body);
-        let _ = validate_forward(&body);
-        let _ = ForwardProperties::new(&body).count();
+        check_packet(version, first, &body);
+        check_forward(&body);
     }
 
     #[test]
@@ -64,8 +43,8 @@ proptest! {
                 bytes[at] = byte;
             }
         }
-        check(version, bytes[0], &bytes[header..]);
-        check(other, bytes[0], &bytes[header..]);
+        check_packet(version, bytes[0], &bytes[header..]);
+        check_packet(other, bytes[0], &bytes[header..]);
     }
 
     #[test]
@@ -75,7 +54,7 @@ proptest! {
         if validate_forward(&body).is_ok() {
             let properties = crate::PublishProperties::from_forward(body.clone().into());
             prop_assert!(properties.is_ok());
-            prop_assert_eq!(ForwardProperties::new(&body).count() == 0, body.is_empty());
+            check_forward(&body);
         }
     }
 }

@@ -48,7 +48,7 @@ pub(super) fn cut(path: &Path) -> io::Result<bool> {
 }
 
 /// Length of the batches before the first that is not whole.
-fn whole_batches(mut journal: impl Read) -> io::Result<u64> {
+pub(crate) fn whole_batches(mut journal: impl Read) -> io::Result<u64> {
     let mut len = 0;
     loop {
         match batch(&mut journal) {
@@ -101,6 +101,12 @@ fn array<const N: usize>(journal: &mut impl Read, bytes: &mut u64) -> io::Result
 
 /// Passes over `len` bytes in pieces: a torn length may name any number.
 fn skim(journal: &mut impl Read, mut len: u64, checksum: &mut Xxh3) -> io::Result<()> {
+    if cfg!(planted_bugs) {
+        let mut whole = vec![0; len as usize];
+        journal.read_exact(&mut whole)?;
+        checksum.update(&whole);
+        return Ok(());
+    }
     let mut piece = [0; 4096];
     while len > 0 {
         let piece = &mut piece[..len.min(4096) as usize];

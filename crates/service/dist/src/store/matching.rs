@@ -53,7 +53,7 @@ const REMOVED_MAX: u64 = 512;
 const GAPS_MAX: usize = 64;
 
 /// All routes of the tenant whose filter matches the topic. If there are none, where it was seen.
-pub(super) fn targets(
+pub(crate) fn targets(
     read: &dyn Read,
     tenant: TenantNumber,
     topic: &str,

@@ -22,7 +22,7 @@ const LOOKS_MAX: usize = 4_096;
 const STEPS_MAX: usize = 3;
 
 /// The next page.
-pub(super) fn page(read: &dyn Read, query: &Scan) -> Result<Found, StorageError> {
+pub(crate) fn page(read: &dyn Read, query: &Scan) -> Result<Found, StorageError> {
     let mut found = Found::default();
     if !query.filter.has_wildcard() {
         let key = schema::key(query.tenant, query.filter.plain());

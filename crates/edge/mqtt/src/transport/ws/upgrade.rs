@@ -121,6 +121,10 @@ fn accept(
         ));
     }
     let key = values(request, "Sec-WebSocket-Key").next();
+    if cfg!(planted_bugs) {
+        let padding = key.map(|key| &key[KEY_LEN - 2..]);
+        debug_assert!(padding.is_none_or(|padding| padding == "=="));
+    }
     let Some(key) = key.filter(|key| key.len() == KEY_LEN) else {
         return Err(Status::BadRequest("HTTP 400: no WebSocket key"));
     };
