@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use bifrust_node::config::{Flags, Sources};
 use clap::{Args, Parser, Subcommand};
 
 use crate::{bench, publish, subscribe};
@@ -86,6 +87,16 @@ impl std::ops::Deref for BenchArguments {
 
 SIGTERM or SIGINT stops gracefully, a second one at once. SIGHUP reads the settings again.")]
 pub(crate) struct StartArguments {
+    #[command(flatten)]
+    pub(crate) node: NodeArguments,
+    /// Write a JSON object with pid, version and the bound addresses here once the node serves
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ready_file: Option<PathBuf>,
+}
+
+/// Where a node's config comes from.
+#[derive(Args, Debug)]
+pub(crate) struct NodeArguments {
     /// Config file, by default /etc/bifrust/bifrust.toml if it is there
     #[arg(long, value_name = "FILE", env = "BIFRUST_CONFIG")]
     pub(crate) config: Option<PathBuf>,
@@ -121,9 +132,25 @@ pub(crate) struct StartArguments {
     /// Like --dev, on any address: everybody who reaches the port may do everything
     #[arg(long)]
     pub(crate) dev_insecure: bool,
-    /// Write a JSON object with pid, version and the bound addresses here once the node serves
-    #[arg(long, value_name = "FILE")]
-    pub(crate) ready_file: Option<PathBuf>,
+}
+
+impl NodeArguments {
+    /// The file, the environment and these flags.
+    pub(crate) fn sources(&self) -> anyhow::Result<Sources> {
+        let flags = Flags {
+            data: self.data.clone(),
+            tcp: self.tcp.clone(),
+            ws: self.ws.clone(),
+            tls: self.tls.clone(),
+            wss: self.wss.clone(),
+            cert: self.cert.clone(),
+            key: self.key.clone(),
+            api: self.api.clone(),
+            is_dev: self.dev,
+            is_dev_insecure: self.dev_insecure,
+        };
+        Ok(Sources::of_process(self.config.as_deref(), flags)?)
+    }
 }
 
 #[derive(Subcommand, Debug)]
@@ -204,6 +231,10 @@ pub(crate) enum ConfigCommand {
         /// Config file
         file: PathBuf,
     },
+    /// Show the config that a node would start with, and where each value comes from
+    ///
+    /// Takes what `bifrust start` takes, and prints a config file that says the same.
+    Show(Box<NodeArguments>),
     /// List every key with what it is for, what it takes and its default
     Keys,
 }

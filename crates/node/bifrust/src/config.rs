@@ -5,14 +5,15 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use bifrust_node::StartError;
-use bifrust_node::config::{Documented, Flags, Sources, documented};
+use bifrust_node::config::{Documented, Effective, Flags, Sources, documented};
 use bifrust_providers::UserFile;
 
-use crate::arguments::ConfigCommand;
+use crate::arguments::{ConfigCommand, NodeArguments};
 
 pub(crate) fn run(command: &ConfigCommand) -> anyhow::Result<ExitCode> {
     match command {
         ConfigCommand::Check { file } => check(file),
+        ConfigCommand::Show(arguments) => show(arguments),
         ConfigCommand::Keys => keys(),
     }
 }
@@ -31,6 +32,16 @@ fn check(file: &Path) -> anyhow::Result<ExitCode> {
         );
     }
     writeln!(std::io::stdout(), "{}: ok", file.display())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(arguments: &NodeArguments) -> anyhow::Result<ExitCode> {
+    let loaded = arguments.sources()?.load()?;
+    for warning in &loaded.warnings.0 {
+        eprintln!("warning: {warning}");
+    }
+    let text = Effective::to_toml(&loaded.effective);
+    std::io::stdout().write_all(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 

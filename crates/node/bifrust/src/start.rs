@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bifrust_node::RunningNode;
-use bifrust_node::config::{Flags, Sources, Transport};
+use bifrust_node::config::Transport;
 
 use crate::arguments::StartArguments;
 use crate::ready_file::{self, Addresses};
@@ -18,7 +18,7 @@ const GRACE: Duration = Duration::from_secs(2);
 
 pub(crate) fn run(arguments: &StartArguments) -> anyhow::Result<ExitCode> {
     keep_pages_small();
-    let loaded = sources(arguments)?.load()?;
+    let loaded = arguments.node.sources()?.load()?;
     logging::start(&loaded.config.log)?;
     let signals = signals::of_server().context("signals cannot be taken")?;
     for warning in &loaded.warnings.0 {
@@ -66,26 +66,13 @@ fn keep_pages_small() {
     }
 }
 
-fn sources(arguments: &StartArguments) -> anyhow::Result<Sources> {
-    let flags = Flags {
-        data: arguments.data.clone(),
-        tcp: arguments.tcp.clone(),
-        ws: arguments.ws.clone(),
-        tls: arguments.tls.clone(),
-        wss: arguments.wss.clone(),
-        cert: arguments.cert.clone(),
-        key: arguments.key.clone(),
-        api: arguments.api.clone(),
-        is_dev: arguments.dev,
-        is_dev_insecure: arguments.dev_insecure,
-    };
-    Ok(Sources::of_process(arguments.config.as_deref(), flags)?)
-}
-
 /// Waits for the signal that ends it.
 fn serve(node: &RunningNode, signals: &Receiver<Asked>, arguments: &StartArguments) {
     while let Ok(Asked::Reload) = signals.recv() {
-        let loaded = sources(arguments).and_then(|sources| Ok(sources.load()?));
+        let loaded = arguments
+            .node
+            .sources()
+            .and_then(|sources| Ok(sources.load()?));
         match loaded {
             Ok(loaded) => {
                 node.replace_settings(loaded.config.settings, loaded.config.tenants);

@@ -128,6 +128,29 @@ fn a_missing_config_is_told() {
 }
 
 #[test]
+fn the_config_in_force_is_shown_with_who_said_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("bifrust.toml");
+    std::fs::write(&file, "[log]\nformat = \"json\"\n").unwrap();
+    let arguments = ["config", "show", "--config", path(&file), "--ws", "off"];
+    let output = run(bifrust(&arguments).env("BIFRUST__LIMITS__SHARDS", "3"), "");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let shown = text(&output.stdout);
+    for expected in [
+        "ws = \"off\"  # --ws\n".to_owned(),
+        "shards = 3  # environment BIFRUST__LIMITS__SHARDS\n".to_owned(),
+        format!("format = \"json\"  # {}:2\n", path(&file)),
+        "stop_seconds = 10  # built-in default\n".to_owned(),
+    ] {
+        assert!(shown.contains(&expected), "{expected}\nnot in\n{shown}");
+    }
+    // It is a config itself.
+    std::fs::write(&file, shown).unwrap();
+    let output = run(&mut bifrust(&["config", "check", path(&file)]), "");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+}
+
+#[test]
 fn every_key_is_listed() {
     let output = run(&mut bifrust(&["config", "keys"]), "");
     let keys = text(&output.stdout);

@@ -12,6 +12,7 @@
 mod assemble;
 mod document;
 mod documented;
+mod effective;
 mod environment;
 mod keys;
 mod listeners;
@@ -30,6 +31,7 @@ use bifrust_model::{Settings, TenantName};
 pub use bifrust_mqtt::{CertificateTenant, Network, Proxies, WebSocketRules};
 
 pub use self::documented::{Documented, documented};
+pub use self::effective::Effective;
 pub use self::problem::{Place, Problem, Problems};
 use self::values::Values;
 
@@ -232,6 +234,8 @@ pub struct Loaded {
     pub config: Config,
     /// What an operator should know.
     pub warnings: Problems,
+    /// Each value in force, as a config file has them.
+    pub effective: Vec<Effective>,
 }
 
 /// All that says what the config is.

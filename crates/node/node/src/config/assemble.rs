@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use bifrust_model::{SettingError, Settings, TenantName};
 
+use super::effective::Effective;
 use super::problem::{Place, Problem, Problems};
 use super::values::{Value, Values};
 use super::{Auth, Config, Limits, Loaded, Log, LogFormat, Sources, Storage};
@@ -32,6 +33,7 @@ pub(super) fn assemble(
         Ok(Loaded {
             config,
             warnings: Problems(assembly.warnings),
+            effective: Effective::all(values),
         })
     } else {
         // As they stand in the file; what other layers say comes last.
@@ -56,27 +58,26 @@ impl Assembly<'_> {
     fn config(&mut self) -> Config {
         let values = self.values;
         let is_dev = self.sources.flags.is_dev || self.sources.flags.is_dev_insecure;
-        let data = values
-            .text("data")
-            .map_or_else(|| self.default_data(), PathBuf::from);
+        let data = PathBuf::from(values.text_or("data", || shown(&self.default_data())));
         let settings = self.settings("settings.", &Settings::default(), "");
+        self.note_settings(&settings);
         let tenants = self.tenants(&settings);
         let (keys, listeners) = self.listeners(is_dev).into_iter().unzip();
         let config = Config {
             listeners,
             api: values.address("api.address", (Ipv4Addr::LOCALHOST, API_PORT).into()),
             log: Log {
-                format: match values.text("log.format") {
-                    Some("json") => LogFormat::Json,
+                format: match &*values.text_or("log.format", || "text".to_owned()) {
+                    "json" => LogFormat::Json,
                     _ => LogFormat::Text,
                 },
-                level: values.text("log.level").unwrap_or("info").to_owned(),
+                level: values.text_or("log.level", || "info".to_owned()),
                 has_connections: values.switch("log.connections"),
             },
             auth: Auth {
                 file: values
-                    .text("auth.file")
-                    .map_or_else(|| self.default_users(&data), PathBuf::from),
+                    .text_or("auth.file", || shown(&self.default_users(&data)))
+                    .into(),
                 threads: size(values.number("auth.threads", half_of_cores())),
                 queue_max: size(values.number("auth.queue", AUTH_QUEUE)),
             },
@@ -200,6 +201,19 @@ impl Assembly<'_> {
         settings
     }
 
+    /// Those that were not given have their defaults.
+    fn note_settings(&self, settings: &Settings) {
+        for (name, value) in toml::Table::try_from(settings).unwrap_or_default() {
+            let value = match value {
+                toml::Value::Boolean(switch) => Value::Switch(switch),
+                toml::Value::Integer(number) => Value::Number(number.cast_unsigned()),
+                toml::Value::String(text) => Value::Text(text),
+                _ => continue,
+            };
+            self.values.fall_back(&format!("settings.{name}"), value);
+        }
+    }
+
     fn setting_error(
         &mut self,
         prefix: &str,
@@ -313,6 +327,10 @@ impl Assembly<'_> {
 
 pub(super) fn size(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
 }
 
 fn cores() -> u64 {

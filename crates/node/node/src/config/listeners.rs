@@ -33,9 +33,9 @@ impl Assembly<'_> {
         ];
         let mut listeners = Vec::new();
         for (transport, key, port) in standard {
-            let address = match (values.get(key), port) {
-                (Some(Value::Address(address)), _) => *address,
-                (_, port) => port.map(|port| (everywhere, port).into()),
+            let address = match port {
+                Some(port) => values.address(key, (everywhere, port).into()),
+                None => values.address_if_given(key),
             };
             if let Some(address) = address {
                 let listener = self.listener(transport, address, "listen");
