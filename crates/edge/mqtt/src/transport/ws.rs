@@ -192,7 +192,8 @@ impl Ws {
                 Ok(Message::Close(_)) | Err(Error::ConnectionClosed | Error::AlreadyClosed) => {
                     // The answer to the peer's Close is in memory then, or was sent before.
                     let _ = ws.flush();
-                    self.answer = std::mem::take(&mut ws.get_mut().output);
+                    self.answer
+                        .unsplit(std::mem::take(&mut ws.get_mut().output));
                     self.state = State::Ended;
                     return Fed::Closed;
                 }
@@ -204,7 +205,8 @@ impl Ws {
                 Err(error) => break (1002, error.to_string()),
             }
         };
-        self.answer = std::mem::take(&mut ws.get_mut().output);
+        self.answer
+            .unsplit(std::mem::take(&mut ws.get_mut().output));
         let [high, low] = code.to_be_bytes();
         self.answer.extend_from_slice(&[0x88, 2, high, low]);
         self.state = State::Ended;
@@ -240,5 +242,27 @@ impl Ws {
             };
             let _ = ws.close(Some(frame)); // the socket closes in any case
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ListenerKind;
+
+    #[test]
+    fn a_close_right_behind_the_request_is_answered_behind_the_handshake() {
+        let mut bytes = b"GET /mqtt HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\n\
+            Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: mqtt\r\n\
+            Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+            .to_vec();
+        bytes.extend([0x88, 0x80, 1, 2, 3, 4]);
+        let peer = IpAddr::from([127, 0, 0, 1]);
+        let listener = Listener::new(ListenerKind::Ws, (peer, 0).into());
+        let mut ws = Ws::new();
+        let fed = ws.feed(&bytes, &mut BytesMut::new(), &listener, peer);
+        assert!(matches!(fed, Fed::Closed));
+        let answer = ws.output();
+        assert!(answer.starts_with(b"HTTP/1.1 101 ") && answer.ends_with(&[0x88, 0]));
     }
 }
