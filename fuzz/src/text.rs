@@ -1,6 +1,6 @@
 //! Files that people write.
 
-use bifrust_node::config::{Flags, Sources};
+use bifrust_node::config::{Effective, Flags, Loaded, Sources};
 
 /// A config file; behind a zero byte lines of the environment.
 pub(crate) fn config(bytes: &[u8]) {
@@ -21,7 +21,7 @@ pub(crate) fn config(bytes: &[u8]) {
         flags: Flags::default(),
     };
     match sources.load() {
-        Ok(loaded) => drop(loaded.warnings.to_string()),
+        Ok(loaded) => check_shown(&loaded),
         Err(problems) => {
             assert!(!problems.0.is_empty());
             let lines = text.lines().count().max(1) + 1;
@@ -32,6 +32,20 @@ pub(crate) fn config(bytes: &[u8]) {
             }
         }
     }
+}
+
+/// What is shown of a config says the same as the config.
+fn check_shown(loaded: &Loaded) {
+    let sources = Sources {
+        file: Some(("bifrust.toml".into(), Effective::to_toml(&loaded.effective))),
+        ..Sources::default()
+    };
+    let again = sources.load().expect("what is shown can be read");
+    let values = |loaded: &Loaded| -> Vec<_> {
+        let all = loaded.effective.iter();
+        all.map(|it| (it.key.clone(), it.value.clone())).collect()
+    };
+    assert_eq!(values(&again), values(loaded));
 }
 
 /// A users file, and the user names of CONNECT.

@@ -78,7 +78,7 @@ fn finding(log: &str) -> String {
         None => lines
             .iter()
             .find(|line| line.contains("memory allocation") || line.contains("ERROR: "))
-            .or(lines.last())
+            .or_else(|| lines.last())
             .copied()
             .unwrap_or("no output")
             .to_owned(),

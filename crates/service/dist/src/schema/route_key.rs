@@ -148,7 +148,11 @@ pub(crate) fn decode_end(part: &[u8]) -> Option<(FilterScope<'_>, ReceiverKey)> 
         PLAIN => (FilterScope::Plain, rest),
         SHARE | ORDERED_SHARE => {
             let (length, rest) = rest.split_first_chunk::<2>()?;
-            let (group, rest) = rest.split_at_checked(u16::from_be_bytes(*length).into())?;
+            let length = u16::from_be_bytes(*length).into();
+            let (group, rest) = match cfg!(planted_bugs) {
+                true => rest.split_at(length),
+                false => rest.split_at_checked(length)?,
+            };
             let group = std::str::from_utf8(group).ok()?;
             let scope = match *kind {
                 SHARE => FilterScope::Share(group),
