@@ -27,6 +27,9 @@ use arguments::Scenario;
 /// Runs one scenario and prints its report. Exit code 1 if QoS 1 or 2 lost, doubled or reordered.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     arguments.check()?;
+    let mut arguments = arguments.clone();
+    arguments.route = Some(arguments.endpoint.route()?);
+    let arguments = &arguments;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

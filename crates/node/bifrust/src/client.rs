@@ -12,6 +12,7 @@ mod target;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
@@ -19,6 +20,9 @@ use bifrust_mqtt_codec::{
     Ack, Connack, Disconnect, Packet, PacketId, Version, decode_owned, encode, peek,
 };
 use bytes::BytesMut;
+
+use crate::carrier::Carrier;
+use crate::endpoint::Route;
 
 pub(crate) use self::target::{Target, parse_qos};
 
@@ -47,6 +51,8 @@ pub(crate) enum Input {
 /// A connection that was accepted.
 pub(crate) struct Client {
     stream: TcpStream,
+    /// `None` for plain TCP. Only the main thread writes, so what it seals goes out in order.
+    carrier: Option<Arc<Mutex<Carrier>>>,
     version: Version,
     out: BytesMut,
     inputs: Receiver<Input>,
@@ -65,17 +71,27 @@ impl Client {
         let connect = target.connect()?;
         let version = connect.version;
         let keep_alive = connect.keep_alive;
-        let mut stream = open(target)?;
+        let route = target.endpoint.route()?;
+        let mut stream = open(&route)?;
+        stream.set_read_timeout(Some(CONNECT_WITHIN))?;
+        let mut carrier = route.carrier()?;
+        let mut early = BytesMut::new();
+        establish(&mut stream, &mut carrier, &mut early)?;
+        let carrier = (!carrier.is_plain()).then(|| Arc::new(Mutex::new(carrier)));
         let mut out = BytesMut::new();
         encode(&Packet::Connect(Box::new(connect)), version, &mut out)?;
-        stream.write_all(&out)?;
+        write(&mut stream, carrier.as_deref(), &out)?;
         out.clear();
-        stream.set_read_timeout(Some(CONNECT_WITHIN))?;
-        let mut reader = Reader::new(stream.try_clone()?, version);
-        let name = format!("{}:{}", target.host, target.port);
+        let mut reader = Reader {
+            stream: stream.try_clone()?,
+            carrier: carrier.clone(),
+            version,
+            buffer: early,
+        };
+        let name = format!("{}:{}", route.host, route.port);
         let answer = reader
             .next()
-            .with_context(|| format!("{name} does not answer as an MQTT broker on TCP does"))?;
+            .with_context(|| format!("{name} does not answer as an MQTT broker does there"))?;
         let connack = match answer {
             Some(Packet::Connack(connack)) => connack,
             Some(other) => bail!("{name} answered CONNECT with {}", other.packet_type()),
@@ -105,6 +121,7 @@ impl Client {
             .spawn(move || reader.run(&packets))?;
         Ok(Self {
             stream,
+            carrier,
             version,
             out,
             inputs,
@@ -143,7 +160,7 @@ impl Client {
     pub(crate) fn send(&mut self, packet: &Packet) -> anyhow::Result<()> {
         self.out.clear();
         encode(packet, self.version, &mut self.out)?;
-        self.stream.write_all(&self.out).context("cannot send")?;
+        write(&mut self.stream, self.carrier.as_deref(), &self.out).context("cannot send")?;
         self.last_sent = Instant::now();
         Ok(())
     }
@@ -198,6 +215,13 @@ impl Client {
     /// Leaves; the will is not sent.
     pub(crate) fn disconnect(mut self) -> anyhow::Result<()> {
         self.send(&Packet::Disconnect(Disconnect::default()))?;
+        if let Some(carrier) = &self.carrier {
+            let mut wire = BytesMut::new();
+            let mut carrier = lock(carrier);
+            carrier.close();
+            carrier.output(&mut wire)?;
+            self.stream.write_all(&wire)?;
+        }
         // What is on the way goes first; a broker that has gone already is as good.
         let _ = self.stream.shutdown(std::net::Shutdown::Write);
         Ok(())
@@ -227,9 +251,9 @@ pub(crate) fn reason(code: u8, name: &str, text: Option<&str>) -> String {
     }
 }
 
-fn open(target: &Target) -> anyhow::Result<TcpStream> {
-    let name = format!("{}:{}", target.host, target.port);
-    let addresses = (target.host.as_str(), target.port)
+fn open(route: &Route) -> anyhow::Result<TcpStream> {
+    let name = format!("{}:{}", route.host, route.port);
+    let addresses = (route.host.as_str(), route.port)
         .to_socket_addrs()
         .with_context(|| name.clone())?;
     let mut failure = None;
@@ -248,22 +272,59 @@ fn open(target: &Target) -> anyhow::Result<TcpStream> {
     }
 }
 
+/// Goes through what carriers have to agree on.
+fn establish(
+    stream: &mut TcpStream,
+    carrier: &mut Carrier,
+    early: &mut BytesMut,
+) -> anyhow::Result<()> {
+    let mut wire = BytesMut::new();
+    loop {
+        carrier.output(&mut wire)?;
+        stream.write_all(&wire)?;
+        wire.clear();
+        if carrier.is_open() {
+            return Ok(());
+        }
+        let mut chunk = [0; 4 << 10];
+        let read = stream.read(&mut chunk)?;
+        ensure!(read > 0, "the broker closed the connection");
+        carrier.feed(chunk.get(..read).unwrap_or_default(), early)?;
+    }
+}
+
+/// Writes all of it. The carrier is not held meanwhile: a broker that does not read until we do
+/// would wait for ever.
+fn write(
+    stream: &mut TcpStream,
+    carrier: Option<&Mutex<Carrier>>,
+    plain: &[u8],
+) -> anyhow::Result<()> {
+    let Some(carrier) = carrier else {
+        return Ok(stream.write_all(plain)?);
+    };
+    let mut wire = BytesMut::new();
+    {
+        let mut carrier = lock(carrier);
+        carrier.send(plain)?;
+        carrier.output(&mut wire)?;
+    }
+    Ok(stream.write_all(&wire)?)
+}
+
+fn lock(carrier: &Mutex<Carrier>) -> MutexGuard<'_, Carrier> {
+    carrier.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Bytes to packets.
 struct Reader {
     stream: TcpStream,
+    carrier: Option<Arc<Mutex<Carrier>>>,
     version: Version,
     buffer: BytesMut,
 }
 
 impl Reader {
-    fn new(stream: TcpStream, version: Version) -> Self {
-        Self {
-            stream,
-            version,
-            buffer: BytesMut::with_capacity(64 << 10),
-        }
-    }
-
     fn run(mut self, packets: &SyncSender<Input>) {
         loop {
             let input = match self.next() {
@@ -280,6 +341,7 @@ impl Reader {
 
     /// The next packet; `None` at the end of the stream.
     fn next(&mut self) -> anyhow::Result<Option<Packet>> {
+        let mut is_over = false;
         loop {
             if let Some(frame) = peek(&self.buffer)? {
                 ensure!(
@@ -292,13 +354,23 @@ impl Reader {
                     return Ok(Some(decode_owned(self.version, frame.first, body)?));
                 }
             }
+            if is_over {
+                return Ok(None);
+            }
             let mut chunk = [0; 16 << 10];
             let read = self.stream.read(&mut chunk)?;
             if read == 0 {
                 return Ok(None);
             }
-            self.buffer
-                .extend_from_slice(chunk.get(..read).unwrap_or_default());
+            let chunk = chunk.get(..read).unwrap_or_default();
+            match &self.carrier {
+                None => self.buffer.extend_from_slice(chunk),
+                Some(carrier) => {
+                    let mut carrier = lock(carrier);
+                    carrier.feed(chunk, &mut self.buffer)?;
+                    is_over = carrier.is_closed();
+                }
+            }
         }
     }
 }

@@ -10,8 +10,10 @@
 
 mod arguments;
 mod bench;
+mod carrier;
 mod client;
 mod config;
+mod endpoint;
 mod exit;
 mod logging;
 mod password;

@@ -7,6 +7,7 @@ use bifrust_mqtt_codec::{Qos, Version};
 use clap::{Args, ValueEnum};
 
 use super::payload;
+use crate::endpoint::{Endpoint, Route};
 
 /// What kind of load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -45,12 +46,11 @@ pub(crate) enum Scenario {
 pub(crate) struct Arguments {
     /// What kind of load
     pub(crate) scenario: Scenario,
-    /// Host of the broker
-    #[arg(short = 'h', long, default_value = "127.0.0.1")]
-    pub(crate) host: String,
-    /// Port of the broker
-    #[arg(short, long, default_value_t = 1883)]
-    pub(crate) port: u16,
+    #[command(flatten)]
+    pub(crate) endpoint: Endpoint,
+    /// The endpoint, looked at once.
+    #[arg(skip)]
+    pub(crate) route: Option<Route>,
     /// MQTT version
     #[arg(short = 'V', long, default_value = "5", value_parser = parse_version)]
     pub(crate) mqtt_version: Version,

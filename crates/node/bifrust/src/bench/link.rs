@@ -13,6 +13,8 @@ use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::time::timeout;
 
 use super::arguments::Arguments;
+use crate::carrier::Carrier;
+use crate::endpoint::Route;
 
 const HANDSHAKE_SECONDS: u64 = 30;
 /// What the kernel holds for a client that does not read, instead of megabytes.
@@ -24,6 +26,9 @@ const PACKET_BYTES_MAX: usize = 300 << 20;
 /// A connected client: bytes in, packets out, and back.
 pub(super) struct Link {
     stream: TcpStream,
+    carrier: Carrier,
+    /// Bytes for the socket, where the carrier adds something.
+    wire: BytesMut,
     input: BytesMut,
     output: BytesMut,
     version: Version,
@@ -88,6 +93,8 @@ impl Link {
         stream.set_nodelay(true)?;
         let mut link = Self {
             stream,
+            carrier: route(arguments)?.carrier()?,
+            wire: BytesMut::new(),
             input: BytesMut::new(),
             output: BytesMut::new(),
             version: arguments.mqtt_version,
@@ -96,6 +103,12 @@ impl Link {
             receive_maximum: usize::from(u16::MAX),
             session_present: false,
         };
+        while !link.carrier.is_open() {
+            link.flush().await?;
+            if !link.carrier.is_open() {
+                link.readable().await?;
+            }
+        }
         let connect = connect_packet(arguments, hello);
         link.push(&connect)?;
         let Packet::Connack(connack) = link.receive().await? else {
@@ -219,8 +232,19 @@ impl Link {
     /// Waits until bytes can be read, and reads what is there.
     pub(super) async fn readable(&mut self) -> anyhow::Result<()> {
         self.stream.readable().await?;
-        self.input.reserve(READ_BYTES);
-        match self.stream.try_read_buf(&mut self.input) {
+        let read = if self.carrier.is_plain() {
+            self.input.reserve(READ_BYTES);
+            self.stream.try_read_buf(&mut self.input)
+        } else {
+            let mut wire = BytesMut::with_capacity(READ_BYTES);
+            let read = self.stream.try_read_buf(&mut wire);
+            self.carrier.feed(&wire, &mut self.input)?;
+            match self.carrier.is_closed() && self.input.is_empty() {
+                true => Ok(0),
+                false => read,
+            }
+        };
+        match read {
             Ok(0) => {
                 self.is_closed = true;
                 bail!("the server closed the connection")
@@ -232,9 +256,20 @@ impl Link {
 
     /// Writes all that was pushed.
     pub(super) async fn flush(&mut self) -> anyhow::Result<()> {
-        while !self.output.is_empty() {
-            match self.stream.try_write(&self.output) {
-                Ok(written) => self.output.advance(written),
+        if !self.carrier.is_plain() {
+            if !self.output.is_empty() {
+                self.carrier.send(&self.output)?;
+                self.output.clear();
+            }
+            self.carrier.output(&mut self.wire)?;
+        }
+        let out = match self.carrier.is_plain() {
+            true => &mut self.output,
+            false => &mut self.wire,
+        };
+        while !out.is_empty() {
+            match self.stream.try_write(out) {
+                Ok(written) => out.advance(written),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.stream.writable().await?;
                 }
@@ -262,8 +297,16 @@ impl Link {
     }
 }
 
+fn route(arguments: &Arguments) -> anyhow::Result<&Route> {
+    arguments
+        .route
+        .as_ref()
+        .context("the endpoint is read first")
+}
+
 async fn dial(arguments: &Arguments, is_narrow: bool) -> anyhow::Result<TcpStream> {
-    let target = (arguments.host.as_str(), arguments.port);
+    let route = route(arguments)?;
+    let target = (route.host.as_str(), route.port);
     if !is_narrow {
         return Ok(TcpStream::connect(target).await?);
     }

@@ -8,17 +8,14 @@ use anyhow::{bail, ensure};
 use bifrust_mqtt_codec::{Connect, Qos, Version, Will};
 use clap::Args;
 
+use crate::endpoint::Endpoint;
 use crate::password;
 
 /// Whom to connect to, and as whom.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Target {
-    /// Host of the broker
-    #[arg(short = 'h', long, default_value = "127.0.0.1")]
-    pub(crate) host: String,
-    /// Port of the broker
-    #[arg(short, long, default_value_t = 1883)]
-    pub(crate) port: u16,
+    #[command(flatten)]
+    pub(crate) endpoint: Endpoint,
     /// Client id; the broker assigns one if left out
     #[arg(short = 'i', long = "id", value_name = "ID")]
     id: Option<String>,
