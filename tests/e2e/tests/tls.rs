@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bifrust_e2e::authority::{Authority, Issued, Subject};
+use bifrust_e2e::broker::run_cli;
 use bifrust_e2e::client::Transport;
 use bifrust_e2e::secure::{Options, Secure};
 use bifrust_e2e::websocket::WebSocket;
@@ -287,4 +288,62 @@ fn a_websocket_over_tls_keeps_the_rules_of_websocket() {
     assert_eq!(upgrade.status, 400);
     let (_, upgrade) = WebSocket::over(below(), address, "/", Some("mqttv3.1"));
     assert_eq!(upgrade.header("sec-websocket-protocol"), Some("mqttv3.1"));
+}
+
+#[test]
+fn certificates_stand_for_users() {
+    let folder = TempDir::with_prefix("bifrust-tls-").expect("a folder");
+    let path = folder.path();
+    let (cert, key) = Authority::of_servers().of_localhost().write(path, "server");
+    let clients = Authority::new("clients");
+    fs::write(path.join("ca.pem"), clients.pem()).expect("written");
+    let users = path.join("users.toml").display().to_string();
+    for (name, filter) in [("pump", "pumps/%u/#"), ("anonymous", "public/#")] {
+        let user = ["--tenant", "acme", "--user", name, "--publish", filter];
+        let added = run_cli(
+            &[&["user", "add", "--file", &users], &user[..]].concat(),
+            "secret",
+        );
+        assert_eq!(added.code, 0, "{}", added.stderr);
+    }
+    let config = format!(
+        "[auth]\nfile = {users:?}\n[[listeners]]\nkind = \"tls\"\naddress = \"127.0.0.1:0\"\n\
+         tenant = \"acme\"\nauth = [\"certificate\", \"anonymous\"]\ncert = {cert:?}\nkey = {key:?}\n\
+         client_ca = {:?}\nclient_auth = \"optional\"\n",
+        path.join("ca.pem")
+    );
+    let broker = Broker::builder().strict().config(config).start();
+    let greet = |common_name: Option<&str>, connect: &Connect| {
+        let identity = common_name.map(|common_name| {
+            clients.issue(&Subject {
+                common_name,
+                ..Subject::default()
+            })
+        });
+        let options = Options {
+            identity: identity.as_ref(),
+            ..Options::default()
+        };
+        let stream = TcpStream::connect(broker.tls()).expect("accepts");
+        let secure = Secure::try_open(stream, &options).expect("the handshake succeeds");
+        let mut client = Client::over(Box::new(secure), Version::V5);
+        let code = client.greet(connect);
+        (client, code)
+    };
+    let (mut pump, code) = greet(Some("pump"), &Connect::v5("p"));
+    assert_eq!(code, 0);
+    let publish =
+        |client: &mut Client, topic: &str| client.publish(&Publish::new(topic, "x").qos(1)) < 0x80;
+    assert!(publish(&mut pump, "pumps/pump/up"));
+    assert!(!publish(&mut pump, "public/a"));
+    let (mut anonymous, code) = greet(None, &Connect::v5("a"));
+    assert_eq!(code, 0);
+    assert!(publish(&mut anonymous, "public/a"));
+    assert!(!publish(&mut anonymous, "pumps/pump/up"));
+    assert_eq!(greet(Some("unknown"), &Connect::v5("u")).1, 0x87);
+    // No password counts here, and nothing but one does on the listener beside it.
+    let with_password = Connect::v5("w").user("pump").password("secret");
+    assert_eq!(greet(None, &with_password).1, 0x86);
+    assert_eq!(broker.refuse(&Connect::v5("x")), 0x86);
+    broker.connect(&Connect::v5("y").user("acme/pump").password("secret"));
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bifrust_model::TenantName;
-use bifrust_plugin_api::PeerTls;
+use bifrust_plugin_api::{AuthMethod, PeerTls};
 
 use crate::network::Network;
 use crate::tls::Tls;
@@ -91,6 +91,8 @@ pub struct Listener {
     pub host_tenants: Vec<(String, TenantName)>,
     /// Where a client's certificate says its tenant; comes before `host_tenants`.
     pub certificate_tenant: Option<CertificateTenant>,
+    /// What counts as a proof of who a client is, in order.
+    pub auth: Vec<AuthMethod>,
     /// Connections at a time; one more is closed at once.
     pub max_connections: usize,
     /// What TLS shows and asks for; needed where it is spoken, without effect elsewhere.
@@ -103,7 +105,7 @@ pub struct Listener {
 
 impl Listener {
     /// A listener that leaves everything else at its default: up to a million connections, no
-    /// tenant, no TLS, no proxies.
+    /// tenant, passwords, no TLS, no proxies.
     pub fn new(kind: ListenerKind, address: SocketAddr) -> Self {
         Self {
             kind,
@@ -111,6 +113,7 @@ impl Listener {
             tenant: None,
             host_tenants: Vec::new(),
             certificate_tenant: None,
+            auth: vec![AuthMethod::Password],
             max_connections: 1_000_000,
             tls: None,
             proxies: Proxies::default(),

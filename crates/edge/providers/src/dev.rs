@@ -70,6 +70,7 @@ mod tests {
             protocol: Protocol::V5,
             listener_tenant: None,
             tls: None,
+            methods: Vec::new(),
         };
         let granted = DevAuth::default().grant(&request);
         (

@@ -23,7 +23,7 @@ use argon2::password_hash::phc::PasswordHash;
 use argon2::{Algorithm, Argon2, Params};
 use bifrust_model::ClientInfo;
 use bifrust_plugin_api::{
-    Access, Action, Answer, Auth, AuthAnswer, AuthError, AuthRequest, ExchangeAnswer,
+    Access, Action, Answer, Auth, AuthAnswer, AuthError, AuthMethod, AuthRequest, ExchangeAnswer,
     ExchangeRequest, Granted, Refusal,
 };
 
@@ -35,6 +35,9 @@ use crate::user_file::{UserFile, UserFileError};
 
 /// Memory that one check may take, in KiB: what a hash in the users file may ask for.
 const MEMORY_KIB_MAX: u32 = 1 << 20;
+/// Whom clients count as that show nothing, where that is enough.
+const ANONYMOUS: &str = "anonymous";
+const REFUSED: AuthAnswer = Ok(Err(Refusal::BadUserOrPassword));
 /// Passes that one check may take.
 const PASSES_MAX: u32 = 100;
 
@@ -114,8 +117,44 @@ impl PasswordAuth {
         self.pool.stop();
     }
 
+    /// The first way to prove oneself that the client tries decides.
     fn check(&self, request: AuthRequest) -> Answer<AuthAnswer> {
-        const REFUSED: AuthAnswer = Ok(Err(Refusal::BadUserOrPassword));
+        let credentials = &request.credentials;
+        for method in &request.methods {
+            let name = match method {
+                AuthMethod::Password if credentials.user_name.is_some() => {
+                    return self.check_password(request);
+                }
+                AuthMethod::Certificate => request
+                    .tls
+                    .as_ref()
+                    .and_then(|tls| tls.certificate.as_ref())
+                    .and_then(|certificate| certificate.common_name.as_deref()),
+                AuthMethod::Anonymous if credentials.user_name.is_none() => Some(ANONYMOUS),
+                AuthMethod::Password | AuthMethod::Anonymous => None,
+            };
+            if let Some(name) = name {
+                return Answer::Now(Ok(self.known(name, &request)));
+            }
+        }
+        Answer::Now(REFUSED)
+    }
+
+    /// A user that need not show a password. It has to be in the file all the same, which says
+    /// what it may do.
+    fn known(&self, name: &str, request: &AuthRequest) -> Result<Granted, Refusal> {
+        let named = tenant_of(name, request.listener_tenant.as_ref());
+        let named = named.ok_or(Refusal::NotAuthorized)?;
+        match self.shared.table.load().find(&named.tenant, named.user) {
+            Some(_) => Ok(Granted {
+                tenant: named.tenant,
+                user: Some(named.user.into()),
+            }),
+            None => Err(Refusal::NotAuthorized),
+        }
+    }
+
+    fn check_password(&self, request: AuthRequest) -> Answer<AuthAnswer> {
         let credentials = &request.credentials;
         let (Some(user_name), Some(password)) = (&credentials.user_name, &credentials.password)
         else {
@@ -168,6 +207,9 @@ impl Auth for PasswordAuth {
     }
 
     fn exchange(&self, request: ExchangeRequest) -> Answer<ExchangeAnswer> {
+        if !request.connect.methods.contains(&AuthMethod::Password) {
+            return Answer::Now(Ok(Err(Refusal::BadMethod)));
+        }
         Answer::Now(self.shared.exchange(&request))
     }
 

@@ -26,6 +26,17 @@ impl std::fmt::Debug for Credentials {
     }
 }
 
+/// A way to prove who one is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthMethod {
+    /// The certificate that TLS verified.
+    Certificate,
+    /// User name and password, or enhanced authentication by a password.
+    Password,
+    /// Nothing at all.
+    Anonymous,
+}
+
 /// One CONNECT to be judged.
 #[derive(Clone, Debug)]
 pub struct AuthRequest {
@@ -42,6 +53,8 @@ pub struct AuthRequest {
     pub listener_tenant: Option<TenantName>,
     /// What its TLS handshake showed; `None` without TLS.
     pub tls: Option<PeerTls>,
+    /// What the listener lets count, in order: the first way that the client tries decides.
+    pub methods: Vec<AuthMethod>,
 }
 
 /// What a TLS handshake showed of a client.

@@ -14,7 +14,7 @@ mod quota;
 mod settings;
 
 pub use auth::{
-    Access, Action, Auth, AuthAnswer, AuthError, AuthRequest, Credentials, Granted,
+    Access, Action, Auth, AuthAnswer, AuthError, AuthMethod, AuthRequest, Credentials, Granted,
     PeerCertificate, PeerTls, Refusal,
 };
 pub use balance::{Balancer, NoRedirect, Redirect};

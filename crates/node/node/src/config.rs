@@ -29,6 +29,7 @@ use std::path::{Path, PathBuf};
 
 use bifrust_model::{Settings, TenantName};
 pub use bifrust_mqtt::{CertificateTenant, Network, Proxies, WebSocketRules};
+pub use bifrust_plugin_api::AuthMethod;
 
 pub use self::documented::{Documented, documented};
 pub use self::effective::Effective;
@@ -89,6 +90,8 @@ pub struct Listener {
     pub tenant: Option<TenantName>,
     /// Where a client's certificate says its tenant.
     pub certificate_tenant: Option<CertificateTenant>,
+    /// What proves who a client is, in order.
+    pub auth: Vec<AuthMethod>,
     /// Connections at a time.
     pub max_connections: usize,
     /// Files for TLS; always there where it is spoken.

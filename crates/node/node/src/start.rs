@@ -228,6 +228,7 @@ fn mqtt_listener(
         tenant: listener.tenant.clone(),
         host_tenants: hosts.iter().filter_map(host_tenant).collect(),
         certificate_tenant: listener.certificate_tenant,
+        auth: listener.auth.clone(),
         max_connections: listener.max_connections,
         tls,
         proxies: listener.proxies.clone(),

@@ -233,6 +233,7 @@ impl Shard {
             protocol: model_protocol(connect.version),
             listener_tenant: listener.and_then(|listener| listener.tenant_of(tls.as_ref())),
             tls,
+            methods: listener.map_or_else(Vec::new, |listener| listener.auth.clone()),
         };
         let method = connect.properties.authentication_method.take();
         let data = connect.properties.authentication_data.take();

@@ -3,7 +3,7 @@ use std::task::{Context, Poll, Waker};
 
 use argon2::Version;
 use bifrust_model::{ClientId, Protocol, Qos, TenantName};
-use bifrust_plugin_api::Credentials;
+use bifrust_plugin_api::{Credentials, PeerCertificate, PeerTls};
 
 use super::*;
 use crate::user_file::User;
@@ -67,6 +67,7 @@ fn request(user_name: Option<&str>, password: Option<&str>) -> AuthRequest {
         protocol: Protocol::V5,
         listener_tenant: None,
         tls: None,
+        methods: vec![AuthMethod::Password],
     }
 }
 
@@ -86,8 +87,6 @@ fn wait<T>(answer: Answer<T>) -> T {
 fn ask(auth: &PasswordAuth, user: &str, password: &str) -> AuthAnswer {
     wait(auth.authenticate(request(Some(user), Some(password))))
 }
-
-const REFUSED: AuthAnswer = Ok(Err(Refusal::BadUserOrPassword));
 
 #[test]
 fn the_right_password_is_granted_and_then_known() {
@@ -237,4 +236,49 @@ fn rules_decide_what_a_user_may_do() {
     assert!(subscribe("bob", "down/bob/+") && !subscribe("bob", "#"));
     assert!(publish("free", "$any/thing") && subscribe("free", "#"));
     assert!(!publish("gone", "up/c1") && !subscribe("gone", "down/gone/x"));
+}
+
+#[test]
+fn the_first_way_that_is_tried_decides() {
+    use AuthMethod::{Anonymous, Certificate, Password};
+    let bed = bed(&[
+        ("acme", "pump", "unused"),
+        ("acme", "bob", "right"),
+        ("acme", "anonymous", "unused"),
+    ]);
+    let listener = TenantName::new("acme").unwrap();
+    let ask = |methods: &[AuthMethod], common_name: Option<&str>, user: Option<&str>| {
+        let certificate = common_name.map(|name| PeerCertificate {
+            common_name: Some(name.to_owned()),
+            ..PeerCertificate::default()
+        });
+        let answer = wait(bed.auth.authenticate(AuthRequest {
+            tls: Some(PeerTls {
+                certificate,
+                ..PeerTls::default()
+            }),
+            methods: methods.to_vec(),
+            listener_tenant: Some(listener.clone()),
+            ..request(user, Some("right"))
+        }));
+        let granted = answer.unwrap();
+        granted.map(|granted| granted.user.unwrap().to_string())
+    };
+    let all = [Certificate, Password, Anonymous];
+    let user = |name: &str| Ok(name.to_owned());
+    assert_eq!(ask(&all, Some("pump"), Some("bob")), user("pump"));
+    assert_eq!(
+        ask(&all, Some("nobody"), Some("bob")),
+        Err(Refusal::NotAuthorized)
+    );
+    assert_eq!(ask(&all, None, Some("bob")), user("bob"));
+    assert_eq!(ask(&all, None, None), user("anonymous"));
+    let names_first = [Password, Certificate];
+    assert_eq!(ask(&names_first, Some("pump"), Some("bob")), user("bob"));
+    assert_eq!(ask(&names_first, Some("pump"), None), user("pump"));
+    let refused = Err(Refusal::BadUserOrPassword);
+    assert_eq!(ask(&names_first, None, None), refused);
+    assert_eq!(ask(&[Certificate], None, Some("bob")), refused);
+    assert_eq!(ask(&[Password], Some("pump"), None), refused);
+    assert_eq!(ask(&[], Some("pump"), Some("bob")), refused);
 }

@@ -58,6 +58,7 @@ fn listener_default(key: &str) -> Option<&'static str> {
     Some(match option {
         "tls" | "wss" => "\"off\"",
         "client_auth" => "\"required\" with a client_ca, else \"off\"",
+        "auth" => "[\"password\"]",
         "min_version" => "\"1.2\"",
         "proxy_protocol" | "forwarded_for" => "false",
         "subprotocol" => "\"required\"",

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 
 use bifrust_model::{SettingTakes, Settings, TenantName};
 use bifrust_mqtt::Network;
+use bifrust_plugin_api::AuthMethod;
 
 use super::suggest;
 use super::values::Value;
@@ -40,10 +41,12 @@ pub(super) enum Takes {
     Networks,
     /// Origins of web pages, likewise.
     Origins,
+    /// Ways to prove who one is, likewise.
+    AuthMethods,
 }
 
 /// What every listener may be told; in `[listen]` it holds for all.
-const LISTENER_OPTIONS: [(&str, Takes, &str); 13] = [
+const LISTENER_OPTIONS: [(&str, Takes, &str); 14] = [
     (
         "cert",
         Takes::Path,
@@ -69,6 +72,11 @@ const LISTENER_OPTIONS: [(&str, Takes, &str); 13] = [
         "min_version",
         Takes::Word(&["1.2", "1.3"]),
         "the oldest version of TLS",
+    ),
+    (
+        "auth",
+        Takes::AuthMethods,
+        "what proves who a client is; the first that the client tries decides",
     ),
     (
         "certificate_tenant",
@@ -293,6 +301,9 @@ impl fmt::Display for Takes {
             Self::Tenant => f.write_str("a tenant name in quotes"),
             Self::Host => f.write_str("a host name in quotes"),
             Self::Networks => f.write_str("a list of networks, as [\"10.0.0.0/8\", \"::1\"]"),
+            Self::AuthMethods => {
+                f.write_str("a list of \"certificate\", \"password\" and \"anonymous\"")
+            }
             Self::Origins => f.write_str("a list of origins, as [\"https://app.example.com\"]"),
         }
     }
@@ -321,7 +332,7 @@ impl Takes {
 
     /// Whether a list of texts may be given.
     pub(super) fn is_list(&self) -> bool {
-        matches!(self, Self::Networks | Self::Origins)
+        matches!(self, Self::Networks | Self::Origins | Self::AuthMethods)
     }
 
     /// Takes a number.
@@ -372,11 +383,26 @@ impl Takes {
                 }
                 taken()
             }
+            Self::AuthMethods => match text.split(',').find(|method| auth_method(method).is_none())
+            {
+                None => taken(),
+                Some(method) => Err(format!("{method:?} is not known; what fits is {self}")),
+            },
             Self::Origins => match text.split(',').find(|origin| !is_origin(origin.trim())) {
                 None => taken(),
                 Some(origin) => Err(format!("{origin:?} is no origin; what fits is {self}")),
             },
         }
+    }
+}
+
+/// A way to prove who one is, by its name.
+pub(super) fn auth_method(name: &str) -> Option<AuthMethod> {
+    match name.trim() {
+        "certificate" => Some(AuthMethod::Certificate),
+        "password" => Some(AuthMethod::Password),
+        "anonymous" => Some(AuthMethod::Anonymous),
+        _ => None,
     }
 }
 

@@ -8,8 +8,9 @@ use bifrust_model::TenantName;
 use bifrust_mqtt::{CertificateTenant, Network, Proxies, WebSocketRules};
 
 use super::assemble::{Assembly, size};
+use super::keys::auth_method;
 use super::values::Value;
-use super::{ClientFiles, HostFiles, IdentityFiles, Listener, TlsFiles, Transport};
+use super::{AuthMethod, ClientFiles, HostFiles, IdentityFiles, Listener, TlsFiles, Transport};
 
 const TCP_PORT: u16 = 1883;
 const WS_PORT: u16 = 8083;
@@ -89,9 +90,14 @@ impl Assembly<'_> {
         let values = self.values;
         let most = values.number("limits.max_connections", MAX_CONNECTIONS);
         let own = |name: &str| format!("{entry}.{name}");
+        let tls = match transport {
+            Transport::Tls | Transport::Wss => self.tls(entry),
+            Transport::Tcp | Transport::Ws => None,
+        };
         Listener {
             transport,
             address,
+            auth: self.auth(entry, tls.as_ref()),
             tenant: values
                 .text(&own("tenant"))
                 .and_then(|name| TenantName::new(name).ok()),
@@ -102,16 +108,34 @@ impl Assembly<'_> {
                 _ => None,
             },
             max_connections: size(values.number(&own("max_connections"), most)),
-            tls: match transport {
-                Transport::Tls | Transport::Wss => self.tls(entry),
-                Transport::Tcp | Transport::Ws => None,
-            },
+            tls,
             proxies: self.proxies(entry),
             websocket: WebSocketRules {
                 allowed_origins: self.list(entry, "allowed_origins"),
                 needs_protocol: self.option(entry, "subprotocol") != Some("optional"),
             },
         }
+    }
+
+    fn auth(&mut self, entry: &str, tls: Option<&TlsFiles>) -> Vec<AuthMethod> {
+        let named = self.list(entry, "auth");
+        let methods: Vec<_> = named.iter().filter_map(|name| auth_method(name)).collect();
+        if methods.is_empty() {
+            return vec![AuthMethod::Password];
+        }
+        // What holds for all listeners may be of no use to some.
+        let own = format!("{entry}.auth");
+        let has_certificates = tls.is_some_and(|tls| tls.clients.is_some());
+        if methods.contains(&AuthMethod::Certificate)
+            && !has_certificates
+            && entry != "listen"
+            && self.values.get(&own).is_some()
+        {
+            let message = "no certificate of a client is asked for there; add client_ca = \
+                           \"FILE.pem\", or leave \"certificate\" out";
+            self.tell(&own, message.to_owned());
+        }
+        methods
     }
 
     fn tls(&mut self, entry: &str) -> Option<TlsFiles> {

@@ -454,3 +454,37 @@ fn flags_switch_tls_on() {
     let told = without.load().unwrap_err().to_string();
     assert!(told.contains("cert needs its key"), "{told}");
 }
+
+#[test]
+fn what_counts_as_proof_is_said_per_listener() {
+    let text = r#"
+[listen]
+auth = ["certificate", "password"]
+[[listeners]]
+address = "127.0.0.1:1"
+[[listeners]]
+address = "127.0.0.1:2"
+auth = "anonymous"
+"#;
+    let config = config(text);
+    let of = |index: usize| config.listeners[index].auth.as_slice();
+    let both = [AuthMethod::Certificate, AuthMethod::Password];
+    assert_eq!((of(0), of(2)), (&both[..], &both[..]));
+    assert_eq!(of(3), [AuthMethod::Anonymous]);
+    let told = problems(&text.replace("\"anonymous\"", "[\"certificate\"]"));
+    assert_eq!(
+        told,
+        [
+            "b.toml:8: listeners.1.auth: no certificate of a client is asked for there; add \
+             client_ca = \"FILE.pem\", or leave \"certificate\" out"
+        ]
+    );
+    let told = problems("[listen]\nauth = [\"passwords\"]\n");
+    assert_eq!(
+        told,
+        [
+            "b.toml:2: listen.auth: \"passwords\" is not known; what fits is a list of \
+             \"certificate\", \"password\" and \"anonymous\""
+        ]
+    );
+}
