@@ -162,6 +162,9 @@ pub struct Config {
     /// How long a socket may take nothing before its client counts as stalled, which is told and
     /// counted, no more.
     pub stall_after: Duration,
+    /// Within which time each connected client is looked at again for being wanted on another
+    /// server. Less moves clients sooner and asks the balancer more often.
+    pub redirect_check: Duration,
     /// Bytes of a CONNECT packet; memory grows only as they arrive.
     pub max_connect_bytes: usize,
     /// Bytes per shard that may be on their way to durable stores; above it publishers wait.
@@ -176,6 +179,7 @@ impl Default for Config {
             publish_timeout: Duration::from_secs(10),
             auth_timeout: Duration::from_secs(5),
             stall_after: Duration::from_secs(30),
+            redirect_check: Duration::from_secs(600),
             max_connect_bytes: 1 << 20,
             max_store_bytes: 32 << 20,
         }

@@ -1,5 +1,6 @@
 //! A connection shard: one thread, one event loop, and everything its connections own.
 
+mod balance;
 pub(crate) mod deliver;
 mod durable;
 mod flush;
@@ -84,6 +85,8 @@ pub(crate) struct Shard {
     moving: VecDeque<Shared>,
     /// The first of them is being moved, or its members looked up.
     is_moving: bool,
+    /// The slot that the balancer was asked about last.
+    balanced: usize,
     flusher: Option<Waker>,
     /// Steps of handshakes that may still be taken in this turn.
     handshakes_left: u32,
@@ -223,6 +226,7 @@ impl Shard {
             seed: fastrand::u64(..),
             moving: VecDeque::new(),
             is_moving: false,
+            balanced: 0,
             flusher: None,
             handshakes_left: HANDSHAKES_PER_TURN,
             waiting_handshakes: Vec::new(),
@@ -459,6 +463,7 @@ impl Shard {
             });
         }
         self.follow_settings();
+        self.follow_balancer();
         self.end_doomed();
         self.resume_publishers();
         self.metrics.publish();
@@ -554,11 +559,6 @@ impl Shard {
             return;
         }
         self.end(seat, Ending::idle());
-    }
-
-    fn stop_all(&mut self) {
-        self.is_stopping = true;
-        self.end_all(Ending::stopping);
     }
 
     fn end_all(&mut self, ending: impl Fn() -> Ending) {

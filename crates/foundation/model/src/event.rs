@@ -64,6 +64,8 @@ events! {
     ByClient = "BY_CLIENT",
     /// The server is stopping.
     ByServer = "BY_SERVER",
+    /// A client was sent to another server.
+    ServerRedirected = "SERVER_REDIRECTED",
     /// The server is too busy.
     ServerBusy = "SERVER_BUSY",
     /// A resource of the tenant or session ran out.

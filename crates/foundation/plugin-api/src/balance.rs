@@ -11,7 +11,16 @@ pub struct Redirect {
     pub reference: Option<String>,
 }
 
-/// Decides at CONNECT whether a client is sent elsewhere.
+impl Redirect {
+    /// The Server Reference as it can be told: not empty, and no longer than its length field says.
+    pub fn told_reference(&self) -> Option<&str> {
+        let reference = self.reference.as_deref()?;
+        (!reference.is_empty() && reference.len() <= usize::from(u16::MAX)).then_some(reference)
+    }
+}
+
+/// Decides at CONNECT, from time to time after it, and when the server stops, whether a client is
+/// sent elsewhere. Must not block.
 pub trait Balancer: Send + Sync {
     /// Where this client should go, `None` to stay.
     fn redirect(&self, client: &ClientInfo) -> Option<Redirect>;

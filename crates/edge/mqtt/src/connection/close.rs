@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bifrust_inbox::{Cause, Detach, InboxError, SessionRef};
 use bifrust_model::{EventKind, SessionKey, Tenant};
 use bifrust_mqtt_codec::{Disconnect, ReasonCode};
+use bifrust_plugin_api::Redirect;
 use bytes::BytesMut;
 
 use super::leave::Leaving;
@@ -25,6 +26,8 @@ pub(crate) struct Ending {
     pub(crate) event: EventKind,
     /// What a v5 client is told; v3 clients are just closed.
     pub(crate) reason: Option<ReasonCode>,
+    /// The server that a v5 client is told to use.
+    pub(super) reference: Option<Box<str>>,
     pub(crate) cause: Cause,
     /// A session expiry that DISCONNECT set.
     pub(super) expiry_seconds: Option<u32>,
@@ -44,6 +47,7 @@ impl Ending {
         Self {
             event,
             reason: Some(reason),
+            reference: None,
             cause: Cause::Lost,
             expiry_seconds: None,
             is_gone: false,
@@ -93,7 +97,7 @@ impl Ending {
     fn carrier_code(&self) -> u16 {
         match self.event {
             EventKind::ByClient => 1000,
-            EventKind::ByServer | EventKind::ServerBusy => 1001,
+            EventKind::ByServer | EventKind::ServerBusy | EventKind::ServerRedirected => 1001,
             EventKind::BadPacket | EventKind::ProtocolViolation | EventKind::ProtocolError => 1002,
             _ => 1008,
         }
@@ -119,6 +123,28 @@ impl Ending {
                 "stopping",
             )
         }
+    }
+
+    /// The client is wanted elsewhere. Where that is no address to tell, 5.0 has "server shutting
+    /// down" for a server that wants to be left.
+    pub(crate) fn redirected(redirect: &Redirect) -> Self {
+        let reference = redirect.told_reference();
+        let reason = match (reference, redirect.is_permanent) {
+            (None, _) => ReasonCode::SERVER_SHUTTING_DOWN,
+            (Some(_), true) => ReasonCode::SERVER_MOVED,
+            (Some(_), false) => ReasonCode::USE_ANOTHER_SERVER,
+        };
+        let detail = reference.unwrap_or("no address to tell").to_owned();
+        Self {
+            reference: reference.map(Into::into),
+            ..Self::of(EventKind::ServerRedirected, reason, detail)
+        }
+    }
+
+    /// The same, because the server stops.
+    pub(crate) fn for_stop(self) -> Self {
+        let cause = Cause::ServerStopping;
+        Self { cause, ..self }
     }
 
     /// The client said goodbye.

@@ -3,7 +3,7 @@
 
 use bifrust_inbox::{Cause, Detach};
 use bifrust_model::EventKind;
-use bifrust_mqtt_codec::{Disconnect, Packet, ReasonCode};
+use bifrust_mqtt_codec::{Disconnect, DisconnectProperties, Packet, ReasonCode};
 
 use super::Ending;
 use crate::mailbox::Seat;
@@ -11,6 +11,10 @@ use crate::metrics::Drop;
 use crate::session::Session;
 use crate::shard::Shard;
 use crate::shard::timer::Timer;
+
+/// Bytes that a Server Reference adds to DISCONNECT at most, besides itself: two lengths that
+/// grow, the property's identifier and length.
+const REFERENCE_OVERHEAD: usize = 8;
 
 /// A session whose connection has ended. It is kept until its publishes have reached their
 /// receivers the ordinary way (permission, quota, order), so that the session's next connection
@@ -50,7 +54,7 @@ impl Shard {
         if !ending.is_gone
             && let Some(reason) = ending.reason
         {
-            self.write_disconnect(seat, &session, reason);
+            self.write_disconnect(seat, &session, reason, ending.reference.as_deref());
         }
         self.leave_groups(seat, &mut session);
         session.queue = Default::default();
@@ -72,14 +76,29 @@ impl Shard {
         }
     }
 
-    fn write_disconnect(&mut self, seat: Seat, session: &Session, reason: ReasonCode) {
+    fn write_disconnect(
+        &mut self,
+        seat: Seat,
+        session: &Session,
+        reason: ReasonCode,
+        reference: Option<&str>,
+    ) {
         let is_v5 = self
             .connection(seat)
             .is_some_and(|connection| connection.is_v5());
-        let packet = Packet::Disconnect(Disconnect::with_reason(reason));
-        // Four bytes at most; a client that takes no packet of four bytes is told nothing.
-        if is_v5 && session.client_packet_max >= 4 {
-            self.send_packet(seat, &packet);
+        let mut disconnect = Disconnect::with_reason(reason);
+        // Four bytes at most without a reference; a client that takes no such packet is told
+        // nothing (MQTT-3.1.2-24).
+        let mut len = 4;
+        if let Some(reference) = reference {
+            len += REFERENCE_OVERHEAD + reference.len();
+            disconnect.properties = Some(Box::new(DisconnectProperties {
+                server_reference: Some(reference.into()),
+                ..DisconnectProperties::default()
+            }));
+        }
+        if is_v5 && session.client_packet_max as usize >= len {
+            self.send_packet(seat, &Packet::Disconnect(disconnect));
         }
     }
 

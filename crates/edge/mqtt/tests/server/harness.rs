@@ -18,8 +18,8 @@ use bifrust_mqtt_codec::{
     Subscribe, Subscription, SubscriptionOptions, Version, decode, encode, peek,
 };
 use bifrust_plugin_api::{
-    Access, Action, Answer, Auth, AuthAnswer, AuthRequest, Events, Granted, NoMeters, NoRedirect,
-    SettingsSource, Unlimited,
+    Access, Action, Answer, Auth, AuthAnswer, AuthRequest, Balancer, Events, Granted, NoMeters,
+    NoRedirect, SettingsSource, Unlimited,
 };
 use bifrust_registry::{AlwaysHeld, Registry};
 use bifrust_retain::Retain;
@@ -108,6 +108,11 @@ impl Broker {
     }
 
     pub(crate) fn with(settings: Settings, shards: usize) -> Self {
+        Self::balanced(settings, shards, Arc::new(NoRedirect))
+    }
+
+    /// With a balancer that is asked about connected clients all the time.
+    pub(crate) fn balanced(settings: Settings, shards: usize, balancer: Arc<dyn Balancer>) -> Self {
         let mut keyspaces = Vec::new();
         for of_one in [
             bifrust_kv::keyspaces(),
@@ -149,7 +154,7 @@ impl Broker {
                 gate: gate.clone(),
                 asked: asked.clone(),
             }),
-            balancer: Arc::new(NoRedirect),
+            balancer,
             quotas: Arc::new(Unlimited),
             registry: registry.clone(),
             dict: dict.clone(),
@@ -174,6 +179,7 @@ impl Broker {
             listeners: vec![listener(ListenerKind::Tcp), listener(ListenerKind::Ws)],
             connect_timeout: Duration::from_secs(2),
             stall_after: Duration::from_millis(500),
+            redirect_check: Duration::from_millis(1),
             ..Config::default()
         };
         let server = bifrust_mqtt::start(config, services, mailboxes).unwrap();

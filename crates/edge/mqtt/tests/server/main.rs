@@ -8,6 +8,7 @@ mod leaving;
 mod limits;
 mod persistent;
 mod protocol;
+mod redirect;
 mod retained;
 mod transient;
 mod websocket;

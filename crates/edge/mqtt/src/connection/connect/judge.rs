@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bifrust_inbox::InboxError;
 use bifrust_model::{ClientInfo, EventKind, Settings, Tenant, Topic};
 use bifrust_mqtt_codec::{Connect, ForwardProperties, ForwardProperty, ReasonCode, Version, Will};
-use bifrust_plugin_api::{AuthError, Resource};
+use bifrust_plugin_api::{AuthError, Redirect, Resource};
 
 use super::{Refusal, Refused, model_qos};
 use crate::services::Services;
@@ -163,17 +163,23 @@ pub(super) fn quotas(
     }
     match services.balancer.redirect(client) {
         None => Ok(()),
-        Some(redirect) => Err(Refused {
-            reference: redirect.reference,
-            ..Refused::new(
-                match redirect.is_permanent {
-                    true => ReasonCode::SERVER_MOVED,
-                    false => ReasonCode::USE_ANOTHER_SERVER,
-                },
-                EventKind::ByServer,
-                "redirected",
-            )
-        }),
+        Some(redirect) => Err(redirected(&redirect)),
+    }
+}
+
+/// "Use another server" is said only with an address that can be told. DISCONNECT has 0x8B for
+/// the rest, which CONNACK does not know (MQTT-3.2.2-8): there it is 0x88. v3 gets 0x03.
+fn redirected(redirect: &Redirect) -> Refused {
+    let reference = redirect.told_reference();
+    let reason = match (reference, redirect.is_permanent) {
+        (None, _) => ReasonCode::SERVER_UNAVAILABLE,
+        (Some(_), true) => ReasonCode::SERVER_MOVED,
+        (Some(_), false) => ReasonCode::USE_ANOTHER_SERVER,
+    };
+    let detail = reference.unwrap_or("no address to tell");
+    Refused {
+        reference: reference.map(str::to_owned),
+        ..Refused::new(reason, EventKind::ServerRedirected, detail)
     }
 }
 
