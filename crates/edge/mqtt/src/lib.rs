@@ -17,6 +17,7 @@ mod connection;
 mod error;
 #[doc(hidden)]
 pub mod fuzz;
+mod flapping;
 mod listener;
 mod mailbox;
 mod metrics;

@@ -2,14 +2,18 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+use bifrust_model::{ClientInfo, SessionKey};
+use bifrust_plugin_api::{Counter, Meter};
 
 use crate::barrier::Barrier;
 use crate::config::{Config, Listener, ListenerKind};
 use crate::error::StartError;
+use crate::flapping::{Flapping, Takeover};
 use crate::listener::{self, Acceptor};
 use crate::mailbox::{Mail, Mailboxes};
 use crate::services::Services;
@@ -42,9 +46,33 @@ pub(crate) struct Edge {
     pub(crate) listeners: Vec<Arc<Listener>>,
     /// Connections per listener.
     pub(crate) per_listener: Vec<AtomicUsize>,
+    /// Sessions that were taken over lately, on whichever shard.
+    flapping: Mutex<Flapping>,
+    takeovers_flapping: Counter,
 }
 
 impl Edge {
+    /// A session was taken over by another connection of its client.
+    pub(crate) fn taken_over(&self, key: SessionKey, client: &ClientInfo) {
+        let now_ms = self.services.clock.now_ms();
+        let mut flapping = self.flapping.lock().unwrap_or_else(PoisonError::into_inner);
+        let takeover = flapping.handle_takeover(key, now_ms);
+        drop(flapping);
+        if takeover != Takeover::Single {
+            self.takeovers_flapping.add(1);
+        }
+        if let Takeover::Told { count, left_out } = takeover {
+            tracing::warn!(
+                tenant = client.tenant.as_str(),
+                client = client.client.as_str(),
+                peer = client.peer.map(tracing::field::display),
+                takeovers = count,
+                left_out,
+                "a session is taken over again and again: do two devices use one client id?"
+            );
+        }
+    }
+
     pub(crate) fn leave(&self, listener: usize) {
         if let Some(count) = self.per_listener.get(listener) {
             count.fetch_sub(1, Ordering::Relaxed);
@@ -72,6 +100,10 @@ pub fn start(
         sockets.push(socket);
     }
     let per_listener = sockets.iter().map(|_| AtomicUsize::new(0)).collect();
+    let takeovers_flapping = services.meters.counter(Meter::new(
+        "bifrust_takeovers_flapping",
+        "Takeovers of sessions that were taken over at least three times within a minute.",
+    ));
     let edge = Arc::new(Edge {
         listeners: config.listeners.iter().cloned().map(Arc::new).collect(),
         config,
@@ -79,6 +111,8 @@ pub fn start(
         mailboxes: mailboxes.clone(),
         copies: Barrier::default(),
         per_listener,
+        flapping: Mutex::default(),
+        takeovers_flapping,
     });
     let mut shards = Vec::new();
     for id in 0..mailboxes.shards() {

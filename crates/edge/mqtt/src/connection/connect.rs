@@ -460,6 +460,10 @@ impl Shard {
         match self.connecting(seat) {
             Some(connecting) => connecting.is_kicked = true,
             None => {
+                let edge = self.edge.clone();
+                if let Some(session) = self.session(seat) {
+                    edge.taken_over(session.key(), &session.client);
+                }
                 self.read_last(seat);
                 self.end(seat, Ending::taken_over());
             }
