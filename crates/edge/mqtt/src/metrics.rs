@@ -96,6 +96,25 @@ impl Tally {
     }
 }
 
+/// What all shards have received, by QoS.
+pub(crate) fn received(meters: &dyn Meters) -> [Counter; 3] {
+    let help = "PUBLISH packets received from clients.";
+    by_qos(meters, "bifrust_messages_received", help)
+}
+
+/// What all shards have sent, by QoS.
+pub(crate) fn sent(meters: &dyn Meters) -> [Counter; 3] {
+    let help = "PUBLISH packets sent to clients.";
+    by_qos(meters, "bifrust_messages_sent", help)
+}
+
+fn by_qos(meters: &dyn Meters, name: &'static str, help: &'static str) -> [Counter; 3] {
+    [0, 1, 2].map(|qos: u8| {
+        let meter = Meter::new(name, help).label("qos", qos.to_string());
+        meters.counter(meter)
+    })
+}
+
 /// The numbers of one shard.
 pub(crate) struct Metrics {
     connections: Gauge,
@@ -111,22 +130,13 @@ pub(crate) struct Metrics {
 impl Metrics {
     pub(crate) fn new(meters: &dyn Meters) -> Self {
         let counter = |name, help| Tally::new(meters.counter(Meter::new(name, help)));
-        let by_qos = |name, help| {
-            [0, 1, 2].map(|qos: u8| {
-                let meter = Meter::new(name, help).label("qos", qos.to_string());
-                Tally::new(meters.counter(meter))
-            })
-        };
         Self {
             connections: meters.gauge(Meter::new(
                 "bifrust_connections",
                 "Network connections that are open.",
             )),
-            received: by_qos(
-                "bifrust_messages_received",
-                "PUBLISH packets received from clients.",
-            ),
-            sent: by_qos("bifrust_messages_sent", "PUBLISH packets sent to clients."),
+            received: received(meters).map(Tally::new),
+            sent: sent(meters).map(Tally::new),
             bytes_received: counter("bifrust_bytes_received", "Bytes received from clients."),
             bytes_sent: counter("bifrust_bytes_sent", "Bytes sent to clients."),
             stalled: counter(

@@ -50,6 +50,8 @@ pub struct Config {
     pub api: Option<SocketAddr>,
     /// How it logs.
     pub log: Log,
+    /// What it tells of itself by MQTT; `None` for nothing.
+    pub sys: Option<Sys>,
     /// Who may connect.
     pub auth: Auth,
     /// Bounds of the node.
@@ -164,6 +166,15 @@ pub struct Log {
     pub level: String,
     /// Whether each event of a connection is a line.
     pub has_connections: bool,
+}
+
+/// `$SYS/broker/`: the numbers of the whole node, told in one tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sys {
+    /// The tenant whose clients may see them.
+    pub tenant: TenantName,
+    /// Seconds between two rounds.
+    pub interval_seconds: u64,
 }
 
 /// How clients prove who they are.

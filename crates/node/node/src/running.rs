@@ -9,7 +9,7 @@ use bifrust_api::{Health, Readiness};
 use bifrust_dist::Deliverer;
 use bifrust_inbox::{Inbox, WillSender};
 use bifrust_model::{Settings, TenantName};
-use bifrust_mqtt::{ListenerKind, Server};
+use bifrust_mqtt::{ListenerKind, Server, SysTopics};
 use bifrust_plugin_api::{Meter, Meters};
 use bifrust_providers::{ConfigSettings, PasswordAuth};
 use bifrust_registry::Registry;
@@ -28,6 +28,7 @@ pub struct RunningNode {
     pub(crate) api: Option<bifrust_api::Server>,
     pub(crate) server: Option<Server>,
     pub(crate) certificates: Option<Watch>,
+    pub(crate) sys: Option<SysTopics>,
     settings: Arc<ConfigSettings>,
     parts: Arc<Parts>,
     stop_within: Duration,
@@ -58,6 +59,7 @@ impl RunningNode {
             api: None,
             server: None,
             certificates: None,
+            sys: None,
             settings,
             parts: Arc::default(),
             stop_within: Duration::from_secs(stop_seconds),
@@ -179,6 +181,9 @@ impl RunningNode {
         let started = Instant::now();
         self.health.set(Readiness::Stopping);
         self.certificates = None;
+        if let Some(sys) = self.sys.take() {
+            sys.stop();
+        }
         if let Some(server) = self.server.take() {
             let connections = server.connections();
             server.stop(within.saturating_sub(AFTER_CLIENTS));

@@ -10,7 +10,7 @@ use bifrust_dist::Dist;
 use bifrust_inbox::Inbox;
 use bifrust_kv::Clock;
 use bifrust_model::{Incarnation, NodeId, NodeRef};
-use bifrust_mqtt::{ListenerKind, Mailboxes, Services};
+use bifrust_mqtt::{ListenerKind, Mailboxes, Services, SysConfig, SysTopics};
 use bifrust_plugin_api::{Auth, Events, Meter, Meters, NoRedirect, Unlimited};
 use bifrust_providers::{ConfigSettings, DevAuth, EventLog, PasswordAuth, PasswordConfig};
 use bifrust_registry::{AlwaysHeld, Registry};
@@ -105,6 +105,15 @@ pub fn start(config: Config) -> Result<RunningNode, StartError> {
     inbox.bind(mailboxes.clone(), wills);
     // Sessions of the ended incarnation count as just disconnected before any client comes.
     inbox.start();
+    let sys = config.sys.as_ref().map(|sys| SysConfig {
+        tenant: sys.tenant.clone(),
+        interval: Duration::from_secs(sys.interval_seconds),
+        version: format!("bifrust version {}", env!("CARGO_PKG_VERSION")),
+    });
+    if let Some(sys) = sys {
+        let started = SysTopics::start(services.clone(), sys);
+        node.sys = Some(started.map_err(StartError::service("$SYS"))?);
+    }
     node.server = Some(bifrust_mqtt::start(
         mqtt_config(&config, listeners),
         services,

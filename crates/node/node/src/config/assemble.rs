@@ -9,11 +9,13 @@ use bifrust_model::{SettingError, Settings, TenantName};
 use super::effective::Effective;
 use super::problem::{Place, Problem, Problems};
 use super::values::{Value, Values};
-use super::{Auth, Config, Limits, Loaded, Log, LogFormat, Sources, Storage};
+use super::{Auth, Config, Limits, Loaded, Log, LogFormat, Sources, Storage, Sys};
 
 /// The switch of the durability test that shows that it would notice lost syncs.
 const UNSYNCED: &str = "BIFRUST_TEST_NO_FSYNC";
 const API_PORT: u16 = 8091;
+/// Seconds between two rounds of `$SYS`, as mosquitto has it.
+const SYS_INTERVAL: u64 = 10;
 /// Password checks that may wait: a reconnect storm of that many clients is served, if slowly.
 const AUTH_QUEUE: u64 = 20_000;
 
@@ -74,6 +76,7 @@ impl Assembly<'_> {
                 level: values.text_or("log.level", || "info".to_owned()),
                 has_connections: values.switch("log.connections"),
             },
+            sys: self.sys(),
             auth: Auth {
                 file: values
                     .text_or("auth.file", || shown(&self.default_users(&data)))
@@ -109,6 +112,20 @@ impl Assembly<'_> {
         };
         self.check_addresses(keys, &config);
         config
+    }
+
+    fn sys(&mut self) -> Option<Sys> {
+        let tenant = self.values.text("sys.tenant");
+        let tenant = tenant.and_then(|name| TenantName::new(name).ok());
+        if tenant.is_none() && self.values.get("sys.interval_seconds").is_some() {
+            let message = "has no effect without sys.tenant".to_owned();
+            self.warn("sys.interval_seconds", message);
+        }
+        let interval_seconds = self.values.number("sys.interval_seconds", SYS_INTERVAL);
+        Some(Sys {
+            tenant: tenant?,
+            interval_seconds,
+        })
     }
 
     fn check_addresses(&mut self, keys: Vec<String>, config: &Config) {

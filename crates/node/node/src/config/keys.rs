@@ -171,6 +171,16 @@ pub(super) fn known() -> Vec<Key> {
             Switch,
             "a line for each event of a connection",
         ),
+        (
+            "sys.tenant",
+            Tenant,
+            "the only tenant that sees $SYS/broker/, the numbers of the whole node; nobody if left out",
+        ),
+        (
+            "sys.interval_seconds",
+            Number(1..=3600),
+            "time between two rounds of $SYS/broker/",
+        ),
         ("auth.file", Path, "the users file"),
         (
             "auth.threads",
