@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bifrust_fault::LossyDisk;
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::authority::Authority;
@@ -385,11 +386,18 @@ impl Broker {
 
     /// SIGTERM only.
     pub fn signal_term(&self) {
-        let pid = i32::try_from(self.pid())
-            .ok()
-            .and_then(rustix::process::Pid::from_raw);
+        self.signal(Signal::TERM);
+    }
+
+    /// SIGHUP: it reads its settings again.
+    pub fn reload(&self) {
+        self.signal(Signal::HUP);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw);
         let pid = pid.expect("a process id is a positive number");
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("our own child");
+        kill_process(pid, signal).expect("our own child");
     }
 
     /// Waits until the process has ended by itself.

@@ -18,6 +18,7 @@ pub mod carrier;
 pub mod chaos;
 pub mod client;
 pub mod fetch;
+pub mod numbers;
 pub mod peer;
 pub mod secure;
 pub mod websocket;

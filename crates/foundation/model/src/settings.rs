@@ -270,7 +270,7 @@ settings! {
     "ForbiddenPublishV3" forbidden_publish_v3: ForbiddenPublish = ForbiddenPublish::Close;
     /// What an acknowledgement of a durable message waits for.
     "Durability" durability: Durability = Durability::QuorumFsync;
-    /// Emit the chatty events.
+    /// Accepted and ignored: each sink says which events it wants.
     "DebugModeEnabled" debug_mode_enabled: bool = false;
     /// No persistent sessions at all.
     "ForceTransient" force_transient: bool = false;
@@ -290,7 +290,12 @@ settings! {
 
 impl Settings {
     /// Settings that are accepted so that configs carry over, and have no effect.
-    pub const IGNORED: &[&str] = &["MaxResendTimes", "ResendTimeoutSeconds", "MinSendPerSec"];
+    pub const IGNORED: &[&str] = &[
+        "MaxResendTimes",
+        "ResendTimeoutSeconds",
+        "MinSendPerSec",
+        "DebugModeEnabled",
+    ];
 
     /// The bounds of topic names and filters.
     pub fn topic_limits(&self) -> TopicLimits {

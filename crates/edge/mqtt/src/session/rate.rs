@@ -23,7 +23,7 @@ impl Budget {
             };
         }
         self.used = self.used.saturating_add(n);
-        (self.used >= per_second).then(|| self.end_ms(per_second))
+        (self.used > per_second).then(|| self.end_ms(per_second))
     }
 
     /// When what was used has been earned.
@@ -92,8 +92,9 @@ mod tests {
         };
         assert_eq!(rate.published(5_000), None);
         assert_eq!(rate.published(5_010), None);
-        assert_eq!(rate.published(5_020), Some(6_000));
-        assert_eq!(rate.published(6_000), None, "a new second");
+        assert_eq!(rate.published(5_020), None, "as many as allowed");
+        assert_eq!(rate.published(5_030), Some(6_333), "one more");
+        assert_eq!(rate.published(6_333), None, "a new second");
     }
 
     #[test]
