@@ -1,8 +1,8 @@
 //! What well-known clients do beyond the standard's examples, each as its bytes.
 
-use std::net::TcpStream;
 use std::time::Instant;
 
+use bifrust_e2e::carrier::Carrier;
 use bifrust_e2e::client::{PATIENCE, Transport};
 use bifrust_e2e::wire::{self, AckKind, Properties, bytes_field, string_field};
 use bifrust_e2e::{
@@ -22,7 +22,7 @@ fn old_connect(name: &str, level: u8, flags: u8, payload: &[&[u8]]) -> Vec<u8> {
 
 /// A connection that is read byte by byte.
 fn open(broker: &Broker) -> Box<dyn Transport> {
-    Box::new(TcpStream::connect(broker.tcp()).expect("accepts"))
+    Carrier::under_test().dial(broker.tcp())
 }
 
 /// So many bytes, or fewer if the broker closes.
