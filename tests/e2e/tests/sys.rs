@@ -91,8 +91,8 @@ fn it_is_off_unless_asked_for_and_leaves_nothing_behind() {
     let watch = Connect::v5("w").user("ops/watch");
     let mut watcher = broker.connect(&watch);
     watcher.subscribe("$SYS/broker/version", 0);
+    // Live if it came before the first round, else as it is kept.
     let kept = watcher.receive();
-    assert!(kept.retain);
     let expiry = kept.properties.find(|property| match property {
         bifrust_e2e::Property::MessageExpiry(seconds) => Some(*seconds),
         _ => None,
