@@ -8,6 +8,7 @@ mod answer;
 mod close;
 mod connect;
 mod enhanced;
+mod explain;
 mod leave;
 pub(crate) mod publish;
 mod read;

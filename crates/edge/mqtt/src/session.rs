@@ -64,6 +64,8 @@ pub(crate) struct Session {
     pub(crate) inbound: Inbound,
     /// What is known of the topic published to last.
     pub(crate) memo: Option<Box<Memo>>,
+    /// Whether acknowledgements of failures are explained.
+    pub(crate) wants_explanations: bool,
     /// Of a client that named an authentication method.
     pub(crate) exchange: Option<Box<Exchange>>,
     /// Topics that the client has given numbers.

@@ -5,7 +5,7 @@ use bifrust_model::EventKind;
 use bifrust_mqtt_codec::{Ack, Packet, PacketId, ReasonCode, Suback, Unsuback};
 use bytes::BufMut;
 
-use super::{Ending, Pause, protocol_error};
+use super::{Connection, Ending, Pause, explain, protocol_error};
 use crate::mailbox::{Completion, Seat};
 use crate::session::acks::{AckKind, Answer};
 use crate::session::window::{Pubrec, WrongAck};
@@ -226,20 +226,31 @@ impl Shard {
         let Some(packet_id) = PacketId::new(answer.packet_id) else {
             return;
         };
-        let ack = Ack::with_reason(packet_id, answer.reason);
+        let wants = self
+            .connection(seat)
+            .filter(|connection| connection.is_v5())
+            .and_then(Connection::session)
+            .is_some_and(|session| session.wants_explanations);
+        let properties = wants
+            .then(|| explain::properties(&answer.kind, answer.reason))
+            .flatten();
+        let ack = |properties| Ack {
+            properties,
+            ..Ack::with_reason(packet_id, answer.reason)
+        };
         let packet = match answer.kind {
-            AckKind::Puback => Packet::Puback(ack),
-            AckKind::Pubrec => Packet::Pubrec(ack),
-            AckKind::Pubcomp => Packet::Pubcomp(ack),
+            AckKind::Puback => Packet::Puback(ack(properties)),
+            AckKind::Pubrec => Packet::Pubrec(ack(properties)),
+            AckKind::Pubcomp => Packet::Pubcomp(ack(properties)),
             AckKind::Suback(reasons) => Packet::Suback(Suback {
                 packet_id,
                 reasons,
-                properties: None,
+                properties,
             }),
             AckKind::Unsuback(reasons) => Packet::Unsuback(Unsuback {
                 packet_id,
                 reasons,
-                properties: None,
+                properties,
             }),
             AckKind::Pingresp => return,
         };

@@ -187,8 +187,11 @@ impl Shard {
         let is_v5 = self
             .connection(seat)
             .is_some_and(|connection| connection.is_v5());
-        if is_v5 && refused.reference.is_some() {
+        if is_v5 {
+            // What a provider says about its own failure is for the operator.
+            let is_public = refused.event != EventKind::AuthError;
             connack.properties = Some(Box::new(ConnackProperties {
+                reason_string: is_public.then(|| refused.detail.as_str().into()),
                 server_reference: refused.reference.clone().map(Into::into),
                 ..ConnackProperties::default()
             }));
@@ -516,11 +519,13 @@ impl Shard {
         let is_kicked = connecting.is_kicked;
         let connack = connack(connecting, &accepted, &opened);
         let exchange = connecting.exchange.take();
+        let wants_explanations = connecting.connect.properties.request_problem_information;
         let client_packet_max = connecting.client_packet_max();
         let client = accepted.client.clone();
         let packet_max = accepted.settings.max_user_payload_bytes as usize;
         let mut session = session(&accepted, &opened, client_packet_max);
         session.exchange = exchange;
+        session.wants_explanations = wants_explanations;
         connection.phase = Phase::Serving(Box::new(session));
         connection.packet_max = packet_max;
         connection.keep_alive = accepted.keep_alive;
@@ -592,6 +597,7 @@ fn session(accepted: &Accepted, opened: &Opened, client_packet_max: u32) -> Sess
         topic_aliases: None,
         topic_alias_max: accepted.topic_alias_max(),
         is_doomed: false,
+        wants_explanations: true,
         exchange: None,
     }
 }

@@ -12,10 +12,6 @@ use crate::session::Session;
 use crate::shard::Shard;
 use crate::shard::timer::Timer;
 
-/// Bytes that a Server Reference adds to DISCONNECT at most, besides itself: two lengths that
-/// grow, the property's identifier and length.
-const REFERENCE_OVERHEAD: usize = 8;
-
 /// A session whose connection has ended. It is kept until its publishes have reached their
 /// receivers the ordinary way (permission, quota, order), so that the session's next connection
 /// begins behind them (contracts C5, C6).
@@ -54,7 +50,7 @@ impl Shard {
         if !ending.is_gone
             && let Some(reason) = ending.reason
         {
-            self.write_disconnect(seat, &session, reason, ending.reference.as_deref());
+            self.write_disconnect(seat, &session, reason, ending);
         }
         self.leave_groups(seat, &mut session);
         session.queue = Default::default();
@@ -81,24 +77,22 @@ impl Shard {
         seat: Seat,
         session: &Session,
         reason: ReasonCode,
-        reference: Option<&str>,
+        ending: &Ending,
     ) {
         let is_v5 = self
             .connection(seat)
             .is_some_and(|connection| connection.is_v5());
         let mut disconnect = Disconnect::with_reason(reason);
-        // Four bytes at most without a reference; a client that takes no such packet is told
-        // nothing (MQTT-3.1.2-24).
-        let mut len = 4;
-        if let Some(reference) = reference {
-            len += REFERENCE_OVERHEAD + reference.len();
-            disconnect.properties = Some(Box::new(DisconnectProperties {
-                server_reference: Some(reference.into()),
-                ..DisconnectProperties::default()
-            }));
-        }
-        if is_v5 && session.client_packet_max as usize >= len {
-            self.send_packet(seat, &Packet::Disconnect(disconnect));
+        disconnect.properties = Some(Box::new(DisconnectProperties {
+            reason_string: Some(ending.detail.as_ref().into()),
+            server_reference: ending.reference.as_deref().map(Into::into),
+            ..DisconnectProperties::default()
+        }));
+        // A client that does not take it even without the reason string is told nothing
+        // (MQTT-3.1.2-24).
+        if is_v5 {
+            let max = session.client_packet_max;
+            self.send_packet_within(seat, &Packet::Disconnect(disconnect), max);
         }
     }
 

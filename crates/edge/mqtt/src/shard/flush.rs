@@ -270,15 +270,19 @@ impl Shard {
     /// Writes a packet of our own. One that the client would not take even without its explanation
     /// is left out.
     pub(crate) fn send_packet(&mut self, seat: Seat, packet: &Packet) {
-        if self.connection(seat).is_none() {
-            return;
+        if let Some(connection) = self.connection(seat) {
+            let max = connection.client_packet_max();
+            self.send_packet_within(seat, packet, max);
         }
+    }
+
+    /// The same with the client's bound in bytes, for one whose session is closing.
+    pub(crate) fn send_packet_within(&mut self, seat: Seat, packet: &Packet, max: u32) {
         self.lend_buffer(seat.slot);
         let Some(connection) = self.connection(seat) else {
             return;
         };
         let version = connection.version;
-        let max = connection.client_packet_max();
         let out = &mut connection.out.tail;
         if let Err(error) = encode_within(packet, version, max, out) {
             tracing::debug!(%error, "packet not sent");
