@@ -5,6 +5,7 @@ pub(crate) mod aliases;
 pub(crate) mod durable;
 pub(crate) mod fifo;
 pub(crate) mod inbound;
+pub(crate) mod known_topics;
 pub(crate) mod queue;
 pub(crate) mod rate;
 pub(crate) mod share;
@@ -25,6 +26,7 @@ use acks::Acks;
 use aliases::Aliases;
 use durable::Durable;
 use inbound::Inbound;
+use known_topics::KnownTopics;
 use queue::Queue;
 use share::Shares;
 use window::Window;
@@ -64,6 +66,8 @@ pub(crate) struct Session {
     pub(crate) inbound: Inbound,
     /// What is known of the topic published to last.
     pub(crate) memo: Option<Box<Memo>>,
+    /// Of a client that takes topic aliases.
+    pub(crate) known_topics: Option<Box<KnownTopics>>,
     /// Whether acknowledgements of failures are explained.
     pub(crate) wants_explanations: bool,
     /// Of a client that named an authentication method.

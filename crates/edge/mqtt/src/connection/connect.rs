@@ -24,6 +24,7 @@ use crate::mailbox::{Completion, Seat};
 use crate::session::Session;
 use crate::session::durable::Durable;
 use crate::session::inbound::Inbound;
+use crate::session::known_topics::KnownTopics;
 use crate::session::rate::Rate;
 use crate::session::window::{Window, packet_id};
 use crate::shard::Shard;
@@ -520,12 +521,15 @@ impl Shard {
         let connack = connack(connecting, &accepted, &opened);
         let exchange = connecting.exchange.take();
         let wants_explanations = connecting.connect.properties.request_problem_information;
+        let aliases_taken =
+            (connecting.connect.properties.topic_alias_maximum).min(accepted.topic_alias_max());
         let client_packet_max = connecting.client_packet_max();
         let client = accepted.client.clone();
         let packet_max = accepted.settings.max_user_payload_bytes as usize;
         let mut session = session(&accepted, &opened, client_packet_max);
         session.exchange = exchange;
         session.wants_explanations = wants_explanations;
+        session.known_topics = KnownTopics::new(aliases_taken);
         connection.phase = Phase::Serving(Box::new(session));
         connection.packet_max = packet_max;
         connection.keep_alive = accepted.keep_alive;
@@ -597,6 +601,7 @@ fn session(accepted: &Accepted, opened: &Opened, client_packet_max: u32) -> Sess
         topic_aliases: None,
         topic_alias_max: accepted.topic_alias_max(),
         is_doomed: false,
+        known_topics: None,
         wants_explanations: true,
         exchange: None,
     }

@@ -139,7 +139,10 @@ impl Shard {
         let is_free = session.queue.is_empty()
             && (qos == Qos::AtMostOnce || session.window.has_room(session.next_seq));
         if is_free && pending < OUT_MAX && target.ids.is_none() {
-            let template = templates.get(version, qos, retain);
+            // Aliases are each client's own.
+            let is_alike = session.known_topics.is_none();
+            let template = is_alike.then(|| templates.get(version, qos, retain));
+            let template = template.flatten();
             self.write_live(slot, message, qos, retain, templates.expiry, template);
             return;
         }
@@ -188,7 +191,7 @@ impl Shard {
             }
             None => {
                 let head = head(message, version, qos, retain, expiry, &[]);
-                write_head(connection, &head, message, false, id, max)
+                write_publish(connection, head, message, false, id, max)
             }
         };
         if written.is_ok() {
@@ -329,7 +332,7 @@ impl Shard {
             .session()
             .map_or(usize::MAX, |session| session.client_packet_max as usize);
         let head = head(message, version, qos, retain, expiry, ids);
-        let written = write_head(connection, &head, message, dup, id, max);
+        let written = write_publish(connection, head, message, dup, id, max);
         match written {
             Ok(()) => {
                 self.metrics.sent(qos);
@@ -388,6 +391,43 @@ fn write_template(
         template.head(dup, id, &mut connection.out.tail);
         connection.out.push(template.payload().clone());
     }
+}
+
+/// Writes a PUBLISH, its topic as a number if the client knows it by one (3.3.2.3.4).
+fn write_publish(
+    connection: &mut Connection,
+    head: PublishHead<'_>,
+    message: &Message,
+    dup: bool,
+    id: Option<PacketId>,
+    max: usize,
+) -> Result<(), Unsent> {
+    let known = |connection: &mut Connection| {
+        let session = connection.session()?;
+        session.known_topics.as_ref()?.alias(&message.topic)
+    };
+    let Some((alias, is_known)) = known(connection) else {
+        return write_head(connection, &head, message, dup, id, max);
+    };
+    let by_alias = PublishHead {
+        topic: if is_known { "" } else { head.topic },
+        topic_alias: Some(alias),
+        ..head
+    };
+    let written = write_head(connection, &by_alias, message, dup, id, max);
+    if is_known {
+        return written;
+    }
+    if written.is_err() {
+        // The alias itself may be what is too much.
+        return write_head(connection, &head, message, dup, id, max);
+    }
+    if let Some(session) = connection.session()
+        && let Some(known) = &mut session.known_topics
+    {
+        known.learn(alias, &message.topic);
+    }
+    Ok(())
 }
 
 fn write_head(
