@@ -66,8 +66,6 @@ pub(crate) struct Session {
     pub(crate) inbound: Inbound,
     /// What is known of the topic published to last.
     pub(crate) memo: Option<Box<Memo>>,
-    /// Of a client that takes topic aliases.
-    pub(crate) known_topics: Option<Box<KnownTopics>>,
     /// Whether acknowledgements of failures are explained.
     pub(crate) wants_explanations: bool,
     /// Of a client that named an authentication method.
@@ -90,6 +88,11 @@ pub(crate) struct Memo {
 }
 
 impl Session {
+    /// The topics that the client knows by number; `None` if it takes no aliases.
+    pub(crate) fn known_topics(&mut self) -> Option<&mut KnownTopics> {
+        self.topic_aliases.as_mut()?.to_client.as_mut()
+    }
+
     pub(crate) fn key(&self) -> SessionKey {
         SessionKey {
             tenant: self.tenant.number,

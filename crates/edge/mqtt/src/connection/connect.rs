@@ -529,7 +529,9 @@ impl Shard {
         let mut session = session(&accepted, &opened, client_packet_max);
         session.exchange = exchange;
         session.wants_explanations = wants_explanations;
-        session.known_topics = KnownTopics::new(aliases_taken);
+        if let Some(known) = KnownTopics::new(aliases_taken) {
+            session.topic_aliases.get_or_insert_default().to_client = Some(known);
+        }
         connection.phase = Phase::Serving(Box::new(session));
         connection.packet_max = packet_max;
         connection.keep_alive = accepted.keep_alive;
@@ -601,7 +603,6 @@ fn session(accepted: &Accepted, opened: &Opened, client_packet_max: u32) -> Sess
         topic_aliases: None,
         topic_alias_max: accepted.topic_alias_max(),
         is_doomed: false,
-        known_topics: None,
         wants_explanations: true,
         exchange: None,
     }

@@ -1,12 +1,16 @@
-//! Topics that the client of a connection has given numbers.
+//! Topics that have numbers on a connection, those of its client and ours.
 
 use bytestring::ByteString;
+
+use super::known_topics::KnownTopics;
 
 /// Topics by alias, 1 and up; forgotten with the connection (3.3.2.3.4).
 #[derive(Debug, Default)]
 pub(crate) struct Aliases {
     /// An empty one is free.
     topics: Vec<ByteString>,
+    /// Ours, if the client takes any.
+    pub(crate) to_client: Option<KnownTopics>,
 }
 
 impl Aliases {

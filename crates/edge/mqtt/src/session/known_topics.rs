@@ -18,12 +18,10 @@ pub(crate) struct KnownTopics {
 
 impl KnownTopics {
     /// With as many aliases as the client takes (MQTT-3.1.2-26); `None` if it takes none.
-    pub(crate) fn new(max: u16) -> Option<Box<Self>> {
-        (max > 0).then(|| {
-            Box::new(Self {
-                places: vec![None; usize::from(max.min(ALIASES_MAX))].into(),
-                hasher: RandomState::new(),
-            })
+    pub(crate) fn new(max: u16) -> Option<Self> {
+        (max > 0).then(|| Self {
+            places: vec![None; usize::from(max.min(ALIASES_MAX))].into(),
+            hasher: RandomState::new(),
         })
     }
 

@@ -140,7 +140,7 @@ impl Shard {
             && (qos == Qos::AtMostOnce || session.window.has_room(session.next_seq));
         if is_free && pending < OUT_MAX && target.ids.is_none() {
             // Aliases are each client's own.
-            let is_alike = session.known_topics.is_none();
+            let is_alike = session.known_topics().is_none();
             let template = is_alike.then(|| templates.get(version, qos, retain));
             let template = template.flatten();
             self.write_live(slot, message, qos, retain, templates.expiry, template);
@@ -404,7 +404,7 @@ fn write_publish(
 ) -> Result<(), Unsent> {
     let known = |connection: &mut Connection| {
         let session = connection.session()?;
-        session.known_topics.as_ref()?.alias(&message.topic)
+        session.known_topics()?.alias(&message.topic)
     };
     let Some((alias, is_known)) = known(connection) else {
         return write_head(connection, &head, message, dup, id, max);
@@ -423,7 +423,7 @@ fn write_publish(
         return write_head(connection, &head, message, dup, id, max);
     }
     if let Some(session) = connection.session()
-        && let Some(known) = &mut session.known_topics
+        && let Some(known) = session.known_topics()
     {
         known.learn(alias, &message.topic);
     }
