@@ -25,9 +25,9 @@ fn clients() -> PathBuf {
 }
 
 /// Runs every scenario, each on a broker of its own, and fails with all that failed.
-fn all_scenarios(command: impl Fn(&Broker, &str) -> Command) {
+fn all_scenarios(more: &[&str], command: impl Fn(&Broker, &str) -> Command) {
     let mut failures = Vec::new();
-    for scenario in SCENARIOS {
+    for scenario in SCENARIOS.iter().chain(more) {
         let broker = Broker::start();
         let output = run_command(&mut command(&broker, scenario), "");
         if output.code != 0 {
@@ -41,7 +41,7 @@ fn paho(version: &str) {
     let folder = clients().join("paho");
     match fetch::python(CACHE, &folder.join("requirements.txt")) {
         Err(why) => fetch::skip("Paho Python", &why),
-        Ok(python) => all_scenarios(|broker, scenario| {
+        Ok(python) => all_scenarios(&["shared"], |broker, scenario| {
             let mut command = Command::new(&python);
             command.arg(folder.join("scenarios.py")).arg("127.0.0.1");
             command.args([&broker.tcp().port().to_string(), version, scenario]);
@@ -63,7 +63,7 @@ fn paho_python_v5() {
 fn mqttjs(url: fn(&Broker) -> String, version: &str) {
     match fetch::node(CACHE, &clients().join("mqttjs")) {
         Err(why) => fetch::skip("MQTT.js", &why),
-        Ok(home) => all_scenarios(|broker, scenario| {
+        Ok(home) => all_scenarios(&[], |broker, scenario| {
             let mut command = Command::new("node");
             command.current_dir(&home).arg("scenarios.mjs");
             command.args([&url(broker), version, scenario]);

@@ -241,7 +241,46 @@ def tenants():
         client.expect_silence()
 
 
-SCENARIOS = [qos, retained, will, persistent, takeover, overlap, tenants]
+def shared():
+    members = [connected("m0"), connected("m1", persistent=True), connected("m2")]
+    writer = connected("writer")
+    for kind in ("$share", "$oshare"):
+        for member in members:
+            member.subscribe(f"{kind}/g/s/#", 2)
+        for index in range(60):
+            writer.publish(f"s/{index % 3}", str(index), index % 3)
+        # All of it, each once.
+        got = [[] for _ in members]
+        while sum(map(len, got)) < 60:
+            for member, messages in zip(members, got):
+                while not member.messages.empty():
+                    messages.append(int(member.messages.get().payload))
+            time.sleep(0.01)
+        assert sorted(sum(got, [])) == list(range(60)), got
+        if kind == "$oshare":
+            assert sorted(map(len, got)) == [0, 0, 60], got
+            for level in range(3):
+                in_order = [index for index in max(got) if index % 3 == level]
+                assert in_order == list(range(level, 60, 3)), got
+        else:
+            assert all(got), got
+        for member in members:
+            member.expect_silence()
+            member.unsubscribe(f"{kind}/g/s/#")
+    for member in members:
+        member.subscribe("$share/g/s/#", 1)
+    members.pop(0).cut()
+    for index in range(20):
+        writer.publish("s/x", str(index))
+    heard = 0
+    while heard < 20:
+        heard += sum(not member.messages.empty() and bool(member.receive()) for member in members)
+        time.sleep(0.01)
+    for member in members:
+        member.expect_silence()
+
+
+SCENARIOS = [qos, retained, will, persistent, takeover, overlap, tenants, shared]
 
 if __name__ == "__main__":
     start = time.monotonic()

@@ -178,7 +178,7 @@ impl Shard {
     }
 
     /// The member cannot take the message: another one gets it, after those that moved before. Nothing
-    /// of it was written to this one's socket, or it has ended without acknowledging it (MQTT-4.8.2-4).
+    /// of it was written to this one's socket, or it has ended without acknowledging it (5.0, 4.8.2).
     fn pass_on(&mut self, from: Seat, mut shared: Shared) {
         shared.avoid.push(self.member(from));
         self.moving.push_back(shared);
