@@ -175,11 +175,15 @@ fn one(
 ) -> anyhow::Result<Outcome> {
     let work = folder.join("run").join(target);
     let corpus = work.join("corpus");
+    let seeds = root.join("fuzz/corpus").join(target);
     if options.is_planted && work.exists() {
         // What an earlier run found would be found at once.
         fs::remove_dir_all(&work)?;
     }
     fs::create_dir_all(&corpus)?;
+    if options.is_planted {
+        copy_holding(program, target, &seeds, &corpus)?;
+    }
     let log_path = work.join("log");
     let log = File::create(&log_path)?;
     let mut command = Command::new(program);
@@ -193,10 +197,12 @@ fn one(
     if dictionary.exists() {
         command.arg(format!("-dict={}", dictionary.display()));
     }
+    command.arg(corpus);
+    if !options.is_planted {
+        command.arg(seeds);
+    }
     let started = Instant::now();
     let status = command
-        .arg(corpus)
-        .arg(root.join("fuzz/corpus").join(target))
         .stdout(Stdio::null())
         .stderr(log)
         .status()
@@ -204,4 +210,21 @@ fn one(
     let seconds = started.elapsed().as_secs_f64();
     let text = String::from_utf8_lossy(&fs::read(&log_path)?).into_owned();
     Ok(Outcome::read(&text, status.success(), seconds))
+}
+
+/// Copies the seeds that do not show the planted bug by themselves: the fuzzer has to find it.
+fn copy_holding(program: &Path, target: &str, seeds: &Path, corpus: &Path) -> anyhow::Result<()> {
+    for seed in fs::read_dir(seeds).with_context(|| seeds.display().to_string())? {
+        let seed = seed?;
+        let status = Command::new(program)
+            .env("BIFRUST_FUZZ_TARGET", target)
+            .arg(seed.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()?;
+        if status.success() {
+            fs::copy(seed.path(), corpus.join(seed.file_name()))?;
+        }
+    }
+    Ok(())
 }

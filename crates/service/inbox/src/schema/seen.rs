@@ -107,10 +107,6 @@ impl Seen {
         }
         let mut last = record.floor;
         let mut step = |by: u64| -> Result<u64, RecordError> {
-            if cfg!(planted_bugs) {
-                last += by;
-                return Ok(last);
-            }
             last = last.checked_add(by).ok_or(RecordError::Invalid("runs"))?;
             Ok(last)
         };
