@@ -28,7 +28,8 @@ pub(crate) type Then<T> = Box<dyn FnOnce(T) + Send>;
 /// Most shards a node has: a route keeps one bit for each.
 pub(crate) const SHARDS_MAX: usize = 64;
 
-/// Publishes waiting in a shard's mailbox above which senders stop reading from their clients.
+/// Deliveries that the publishes before a shard stand for, above which senders stop reading from
+/// their clients. What a shard has taken and not yet handed on counts: it is what others wait for.
 const CROWDED: usize = 65_536;
 
 /// A socket that came in.
@@ -104,6 +105,13 @@ pub(crate) enum Mail {
     },
 }
 
+impl Mail {
+    /// Whether it is a message for clients of the shard.
+    pub(crate) fn is_publish(&self) -> bool {
+        matches!(self, Self::Publish(_) | Self::Share(_))
+    }
+}
+
 /// The answer to something that a connection asked a service.
 pub(crate) enum Completion {
     Authenticated(Box<AuthAnswer>),
@@ -146,8 +154,10 @@ pub struct Mailboxes {
 
 struct Mailbox {
     inner: Mutex<Inner>,
-    /// Publishes that wait, read without the lock.
+    /// Publishes that are not handed on yet, read without the lock.
     publishes: AtomicUsize,
+    /// Receivers that one of them had lately, at least 1: the sender cannot know them.
+    receivers: AtomicUsize,
     /// Shards to wake once this mailbox is no longer crowded, a bit each.
     waiting: AtomicU64,
     connections: AtomicUsize,
@@ -169,6 +179,7 @@ impl Mailboxes {
             .map(|_| Mailbox {
                 inner: Mutex::default(),
                 publishes: AtomicUsize::new(0),
+                receivers: AtomicUsize::new(1),
                 waiting: AtomicU64::new(0),
                 connections: AtomicUsize::new(0),
             })
@@ -210,7 +221,7 @@ impl Mailboxes {
         let Some(mailbox) = self.boxes.get(shard) else {
             return;
         };
-        if matches!(mail, Mail::Publish(_) | Mail::Share(_)) {
+        if mail.is_publish() {
             mailbox.publishes.fetch_add(1, Ordering::Relaxed);
         }
         let mut inner = mailbox.lock();
@@ -248,14 +259,15 @@ impl Mailboxes {
             mails.clear();
             return false;
         };
-        let waiting = mailbox.publishes.fetch_add(mails.len(), Ordering::Relaxed) + mails.len();
+        mailbox.publishes.fetch_add(mails.len(), Ordering::Relaxed);
         let mut inner = mailbox.lock();
         if inner.is_closed {
             mails.clear();
             return false;
         }
         inner.mails.append(mails);
-        let is_crowded = waiting > CROWDED;
+        // Under the lock, as is the receiver's count: one that has handed on enough sees who waits.
+        let is_crowded = mailbox.deliveries() > CROWDED;
         if is_crowded {
             mailbox.waiting.fetch_or(1 << from, Ordering::Relaxed);
         }
@@ -269,7 +281,7 @@ impl Mailboxes {
 
     /// Whether publishes for this shard have to wait.
     pub(crate) fn is_crowded(&self, shard: usize) -> bool {
-        self.boxes[shard].publishes.load(Ordering::Relaxed) > CROWDED
+        self.boxes[shard].deliveries() > CROWDED
     }
 
     /// Takes all that is there into `mails`, which is empty; pending while there is nothing.
@@ -286,12 +298,26 @@ impl Mailboxes {
             return Poll::Pending;
         }
         std::mem::swap(&mut inner.mails, mails);
-        // Under the lock, as is the sender's count: a sender that found it crowded is seen here.
-        mailbox.publishes.store(0, Ordering::Relaxed);
-        let waiting = mailbox.waiting.swap(0, Ordering::Relaxed);
+        Poll::Ready(())
+    }
+
+    /// A shard has handed on so many publishes that it had taken, to so many receivers in all.
+    pub(crate) fn handed_on(&self, shard: usize, publishes: usize, receivers: usize) {
+        if publishes == 0 {
+            return;
+        }
+        let mailbox = &self.boxes[shard];
+        let inner = mailbox.lock();
+        mailbox.publishes.fetch_sub(publishes, Ordering::Relaxed);
+        mailbox
+            .receivers
+            .store((receivers / publishes).max(1), Ordering::Relaxed);
+        let waiting = match mailbox.deliveries() > CROWDED / 2 {
+            true => 0,
+            false => mailbox.waiting.swap(0, Ordering::Relaxed),
+        };
         drop(inner);
         self.wake(waiting);
-        Poll::Ready(())
     }
 
     fn wake(&self, shards: u64) {
@@ -316,6 +342,12 @@ impl Mailboxes {
 }
 
 impl Mailbox {
+    /// What its publishes stand for.
+    fn deliveries(&self) -> usize {
+        let publishes = self.publishes.load(Ordering::Relaxed);
+        publishes.saturating_mul(self.receivers.load(Ordering::Relaxed))
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // Nothing panics while it is held; if it did, the mails would still be whole.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
@@ -400,5 +432,63 @@ impl fmt::Debug for Mailboxes {
         f.debug_struct("Mailboxes")
             .field("shards", &self.shards())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bifrust_model::{ClientId, Hlc, Message, Qos, Settings, TenantName, TenantNumber};
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn publishes(n: usize) -> Vec<Mail> {
+        let publication = Arc::new(Publication {
+            tenant: Arc::new(Tenant {
+                number: TenantNumber(1),
+                name: TenantName::new("t").unwrap(),
+                settings: Arc::new(Settings::default()).into(),
+            }),
+            message: Message {
+                topic: Topic::new("t".into()).unwrap(),
+                payload: Bytes::new(),
+                qos: Qos::AtMostOnce,
+                retain: false,
+                stamp: Hlc::default(),
+                expiry_seconds: None,
+                properties: Bytes::new(),
+                publisher: ClientId::new("p").unwrap(),
+            },
+            key: None,
+        });
+        (0..n).map(|_| Mail::Publish(publication.clone())).collect()
+    }
+
+    fn take(mailboxes: &Mailboxes) -> Vec<Mail> {
+        let mut mails = Vec::new();
+        let context = Context::from_waker(Waker::noop());
+        let _ = mailboxes.poll_take(0, &context, &mut mails);
+        mails
+    }
+
+    #[test]
+    fn a_mailbox_is_crowded_until_what_was_taken_is_handed_on() {
+        let mailboxes = Mailboxes::new(2);
+        assert!(mailboxes.post_publishes(0, 1, &mut publishes(CROWDED + 1)));
+        let taken = take(&mailboxes).len();
+        assert!(mailboxes.is_crowded(0));
+        mailboxes.handed_on(0, taken, taken);
+        assert!(!mailboxes.is_crowded(0));
+    }
+
+    #[test]
+    fn the_more_receivers_publishes_have_the_fewer_wait() {
+        let mailboxes = Mailboxes::new(2);
+        assert!(!mailboxes.post_publishes(0, 1, &mut publishes(101)));
+        mailboxes.handed_on(0, 1, CROWDED / 100);
+        assert!(!mailboxes.is_crowded(0));
+        assert!(mailboxes.post_publishes(0, 1, &mut publishes(10)));
+        mailboxes.handed_on(0, 1, 1);
+        assert!(!mailboxes.is_crowded(0));
     }
 }

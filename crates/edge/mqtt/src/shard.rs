@@ -36,10 +36,13 @@ use crate::subscriptions::Subscriptions;
 use crate::transport::Transport;
 pub(crate) use route::{DURABLE_MAX, undelivered_kind};
 use timer::{STEP_MS, Timer, Wheel};
-use turns::Turns;
+use turns::{DELIVERY_WORK, Turns};
 
 /// Bytes read at once; shared by all connections of the shard.
 pub(crate) const READ_BUFFER: usize = 64 << 10;
+
+/// Work for publishes from other shards after which this shard's connections have a turn.
+const MAIL_PER_TURN: u64 = 2048 * DELIVERY_WORK;
 
 /// What a command to a durable store weighs besides its message: the stores bound their queues by
 /// number too, and refuse what comes beyond.
@@ -151,6 +154,7 @@ async fn take_mail(shard: Rc<RefCell<Shard>>) {
             }
         }
         shard.borrow_mut().refresh_clock();
+        let mut done = Handed::default();
         for mail in mails.drain(..) {
             match mail {
                 Mail::Arrived(arrival) => arrive(&shard, arrival),
@@ -158,9 +162,17 @@ async fn take_mail(shard: Rc<RefCell<Shard>>) {
                     stop_at = Some(deadline.into());
                     shard.borrow_mut().stop_all();
                 }
-                mail => shard.borrow_mut().handle_mail(mail),
+                mail => done.count(&mut shard.borrow_mut(), mail),
+            }
+            if done.work > MAIL_PER_TURN {
+                std::mem::take(&mut done).tell(&edge, id);
+                shard.borrow().wake_flusher();
+                // The connections have a turn, and what came for them is written.
+                tokio::task::yield_now().await;
+                shard.borrow_mut().refresh_clock();
             }
         }
+        done.tell(&edge, id);
         let mut shard = shard.borrow_mut();
         shard.end_doomed();
         shard.resume_publishers();
@@ -168,6 +180,30 @@ async fn take_mail(shard: Rc<RefCell<Shard>>) {
         if shard.is_stopping && shard.connections.is_empty() {
             return;
         }
+    }
+}
+
+/// Mail that was handled lately.
+#[derive(Default)]
+struct Handed {
+    publishes: usize,
+    work: u64,
+}
+
+impl Handed {
+    fn count(&mut self, shard: &mut Shard, mail: Mail) {
+        if !mail.is_publish() {
+            return shard.handle_mail(mail);
+        }
+        let before = shard.work;
+        shard.handle_mail(mail);
+        self.publishes += 1;
+        self.work += shard.work - before;
+    }
+
+    fn tell(self, edge: &Edge, shard: usize) {
+        let receivers = usize::try_from(self.work / DELIVERY_WORK).unwrap_or(usize::MAX);
+        edge.mailboxes.handed_on(shard, self.publishes, receivers);
     }
 }
 
