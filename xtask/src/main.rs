@@ -2,6 +2,7 @@
 //! `fuzz` for its parsers.
 
 mod architecture;
+mod faults;
 mod files;
 mod fuzz;
 mod layers;
@@ -17,6 +18,7 @@ Checks of the workspace itself:
   cargo xtask files    no file over 800 lines, no unwrap on a product path, no mod.rs
   cargo xtask docs     every file that ARCHITECTURE.md names is there
   cargo xtask house    all of these
+  cargo xtask faults   the conformance suite against a broker with planted faults
 ";
 
 fn main() -> ExitCode {
@@ -59,6 +61,7 @@ fn run(asked: &str, arguments: &[String]) -> anyhow::Result<Vec<String>> {
             architecture::check(root)?,
         ]
         .concat(),
+        "faults" => faults::check(root)?,
         "fuzz" => fuzz::run(root, arguments)?,
         _ => anyhow::bail!("{asked:?} is no check\n{HELP}\n{}", fuzz::HELP),
     })

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use crate::Row;
-use crate::v311;
+use crate::faults::{PLANTED, Planted};
+use crate::{v5, v311};
 
 /// Whom a statement binds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +42,9 @@ pub struct Standard {
 }
 
 /// The standards.
-pub const STANDARDS: &[Standard] = &[Standard {
+pub const STANDARDS: &[Standard] = &[V311, V5];
+
+const V311: Standard = Standard {
     version: "3.1.1",
     module: "v311",
     data: include_str!("../data/mqtt-3.1.1.txt"),
@@ -57,7 +60,15 @@ pub const STANDARDS: &[Standard] = &[Standard {
             "for servers that connect to other servers; this one does not",
         ),
     ],
-}];
+};
+
+const V5: Standard = Standard {
+    version: "5.0",
+    module: "v5",
+    data: include_str!("../data/mqtt-5.0.txt"),
+    files: v5::FILES,
+    exempt: &[],
+};
 
 impl Standard {
     /// All statements, in the order of the standard.
@@ -196,10 +207,25 @@ pub fn document() -> String {
          speaks raw bytes with a real broker; `cargo test -p bifrust-conformance` runs all of them and compares \
          their numbers with the lists of Appendix B (`tests/conformance/data`). A client-only statement needs no \
          row; where it has one, the row shows what the broker does with a client that breaks it.\n\n\
-         This page is generated: `CONFORMANCE_WRITE=1 cargo test -p bifrust-conformance --test table`.\n",
+         This page is generated: `BIFRUST_BLESS=1 cargo test -p bifrust-conformance --test table`.\n",
     );
     for standard in STANDARDS {
         text.push_str(&standard.section());
+    }
+    text.push_str(
+        "\n## Planted faults\n\n\
+         Built with the feature `planted-faults` the broker breaks the standard in one of these ways, chosen by \
+         `BIFRUST_TEST_FAULT`; product builds have nothing of it. `cargo xtask faults` shows that each is caught.\n\n\
+         | | The broker's fault | Caught by |\n|---|---|---|\n",
+    );
+    for planted in PLANTED {
+        let Planted {
+            number,
+            what,
+            module,
+            row,
+        } = planted;
+        let _ = writeln!(text, "| {number} | {what} | `{module}::{row}` |");
     }
     text
 }

@@ -3,7 +3,8 @@
 //! ```text
 //! data/*.txt     the statements of Appendix B, as numbers
 //! v311, v5       rows: functions that show statements, named in the table above them
-//! bytes, peer    bytes written and judged by hand, apart from the broker's codec
+//! bytes, fields  packets written and taken apart by hand, apart from the broker's codec
+//! peer           one connection of a row
 //! suite          one broker, all rows at once, a tenant for each
 //! catalogue      statements against rows -> docs/conformance.md
 //! faults         planted faults, and the row that catches each
@@ -11,9 +12,12 @@
 
 pub mod bytes;
 pub mod catalogue;
+pub mod faults;
+pub mod fields;
 pub mod peer;
 pub mod suite;
 pub mod v311;
+pub mod v5;
 
 pub use peer::Peer;
 pub use suite::{Row, Scene, Suite};

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use bifrust_e2e::client::Transport;
 
 use crate::bytes::{Pattern, bytes, hex, packet_len};
+use crate::fields::Publish;
 
 /// How long what is expected may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -151,6 +152,41 @@ impl Peer {
     pub fn expect_refused(&mut self, code: u8) {
         self.expect(&format!("20 [00 {code:02x} *]"));
         self.expect_end();
+    }
+
+    /// CONNACK with one of these codes and no session, or nothing; then the end (5.0).
+    pub fn expect_unconnected(&mut self, codes: &[u8]) {
+        match self.packet() {
+            None => {}
+            Some(packet)
+                if packet[0] == 0x20
+                    && packet.get(2) == Some(&0)
+                    && packet.get(3).is_some_and(|code| codes.contains(code)) =>
+            {
+                self.expect_end();
+            }
+            Some(_) => self.fail(&format!("expected: CONNACK {} or the end", hex(codes))),
+        }
+    }
+
+    /// Sends a PUBLISH of 5.0 and goes through its exchange, which succeeds.
+    pub fn publish(&mut self, text: &str) {
+        let packet = bytes(text, &self.user);
+        self.send_raw(&packet);
+        let id = format!("{:04x}", Publish::of(&packet).id);
+        // 0x10: nobody subscribes to it.
+        let answers = |first: &str| {
+            ["", "00", "10", "00 []", "10 []"].map(|code| format!("{first} [{id} {code}]"))
+        };
+        match packet[0] & 6 {
+            0 => {}
+            2 => drop(self.expect_one(&answers("40").each_ref().map(String::as_str))),
+            _ => {
+                self.expect_one(&answers("50").each_ref().map(String::as_str));
+                self.send(&format!("62 [{id}]"));
+                self.expect(&format!("70 [{id}]"));
+            }
+        }
     }
 
     /// A PINGREQ is answered, and nothing comes before the answer.

@@ -31,10 +31,10 @@ pub struct Row {
     pub run: fn(&Scene<'_>),
 }
 
-/// A table of rows: function, then the statements that it shows.
+/// A table of rows: function, then the statements that it shows, then why it cannot hold yet.
 #[macro_export]
 macro_rules! rows {
-    ($($run:ident: $($number:literal),+ $(; pending $why:literal)?;)+) => {
+    ($($run:ident: $($number:literal),+ $(=> pending $why:literal)?;)+) => {
         /// The rows of this file.
         pub const ROWS: &[$crate::Row] = &[$($crate::Row {
             name: stringify!($run),
@@ -322,7 +322,7 @@ fn guarded(builder: Builder) -> Guarded {
     let file = folder.path().join("users.toml");
     let name = file.display().to_string();
     let args = [
-        "user", "add", "--file", &name, "--tenant", "t", "--user", "u",
+        "user", "add", "--file", &name, "--tenant", "t", "--user", "u", "--scram",
     ];
     let output = run_cli(&args, "p\n");
     assert_eq!(output.code, 0, "{output:?}");

@@ -33,12 +33,12 @@ fn every_statement_for_servers_has_a_row() {
 fn the_page_is_up_to_date() {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/conformance.md");
     let text = document();
-    if env::var_os("CONFORMANCE_WRITE").is_some() {
+    if env::var_os("BIFRUST_BLESS").is_some() {
         fs::write(&page, &text).expect("docs/conformance.md is written");
     }
     let written = fs::read_to_string(&page).unwrap_or_default();
     assert!(
         written == text,
-        "docs/conformance.md is out of date: CONFORMANCE_WRITE=1 cargo test -p bifrust-conformance --test table"
+        "docs/conformance.md is out of date: BIFRUST_BLESS=1 cargo test -p bifrust-conformance --test table"
     );
 }

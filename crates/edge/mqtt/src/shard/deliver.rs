@@ -302,6 +302,8 @@ impl Shard {
     ) -> Result<(), Unsent> {
         let expiry = match self.left_of(message) {
             Ok(expiry) => expiry,
+            // MQTT-4.3.3-7: what may have been sent is finished, however late.
+            Err(_) if dup => Some(0),
             Err(unsent) => {
                 self.metrics.dropped(Drop::Expired);
                 return Err(unsent);
