@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::Context as _;
 
 /// Builds that broker and runs the suite's test of it.
-pub fn check(root: &Path) -> anyhow::Result<Vec<String>> {
+pub(crate) fn check(root: &Path) -> anyhow::Result<Vec<String>> {
     let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
     let target = target.join("faults");
     let mut build = cargo(root);

@@ -15,6 +15,7 @@ mod barrier;
 mod config;
 mod connection;
 mod error;
+mod fault;
 mod flapping;
 #[doc(hidden)]
 pub mod fuzz;

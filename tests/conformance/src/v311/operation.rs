@@ -322,8 +322,10 @@ fn connected(scene: &Scene<'_>, id: &str) -> WebSocket {
 
 fn text_frames_end_the_connection(scene: &Scene<'_>) {
     let mut socket = connected(scene, "text4");
+    // Text by all rules of WebSockets.
+    let packet = bytes("30 [<t> 'x']", "");
     socket
-        .send_frame(Opcode::Text, true, &[0xC0, 0])
+        .send_frame(Opcode::Text, true, &packet)
         .expect("sent");
     let mut peer = scene.over(socket);
     peer.expect("20 [00 00]");

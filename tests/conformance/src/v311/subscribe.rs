@@ -181,8 +181,8 @@ fn the_lower_qos_wins(scene: &Scene<'_>) {
 fn codes_come_in_the_order_of_the_filters(scene: &Scene<'_>) {
     let mut peer = scene.v4("c");
     peer.ask(
-        "82 [0001 <a> 02 <b> 00 <c> 01 <d> 00 <e> 02]",
-        "90 [0001 02 00 01 00 02]",
+        "82 [0001 <a> 02 <b> 00 <c> 01 <d> 00 <e> 01]",
+        "90 [0001 02 00 01 00 01]",
     );
 }
 

@@ -5,12 +5,12 @@ use crate::rows;
 use crate::{Peer, Scene};
 
 rows! {
-    a_share_has_a_name: "4.8.2-1" => pending "shared subscriptions are not served yet";
-    a_share_name_is_one_level_before_a_filter: "4.8.2-2" => pending "shared subscriptions are not served yet";
-    a_share_respects_the_granted_qos: "4.8.2-3" => pending "shared subscriptions are not served yet";
-    a_begun_exchange_waits_for_its_member: "4.8.2-4" => pending "shared subscriptions are not served yet";
-    what_a_lost_session_was_sent_goes_to_nobody: "4.8.2-5" => pending "shared subscriptions are not served yet";
-    what_a_member_refuses_goes_to_nobody: "4.8.2-6" => pending "shared subscriptions are not served yet";
+    a_share_has_a_name: "4.8.2-1";
+    a_share_name_is_one_level_before_a_filter: "4.8.2-2";
+    a_share_respects_the_granted_qos: "4.8.2-3";
+    a_begun_exchange_waits_for_its_member: "4.8.2-4";
+    what_a_lost_session_was_sent_goes_to_nobody: "4.8.2-5";
+    what_a_member_refuses_goes_to_nobody: "4.8.2-6";
 }
 
 /// Fails the filter, or ends the connection.

@@ -34,8 +34,10 @@ fn tcp_and_websockets_are_served(scene: &Scene<'_>) {
 
 fn text_frames_are_refused(scene: &Scene<'_>) {
     let mut socket = connected(scene, "text5");
+    // Text by all rules of WebSockets.
+    let packet = bytes("30 [<t> [] 'x']", "");
     socket
-        .send_frame(Opcode::Text, true, &[0xC0, 0])
+        .send_frame(Opcode::Text, true, &packet)
         .expect("sent");
     let mut peer = scene.over(socket);
     peer.expect("20 [00 00 *]");

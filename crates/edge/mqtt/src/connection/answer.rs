@@ -6,6 +6,7 @@ use bifrust_mqtt_codec::{Ack, Packet, PacketId, ReasonCode, Suback, Unsuback};
 use bytes::BufMut;
 
 use super::{Connection, Ending, Pause, explain, protocol_error};
+use crate::fault::{Fault, planted};
 use crate::mailbox::{Completion, Seat};
 use crate::session::acks::{AckKind, Answer};
 use crate::session::window::{Pubrec, WrongAck};
@@ -211,6 +212,9 @@ impl Shard {
         let Some(session) = self.session(seat) else {
             return;
         };
+        if planted(Fault::PingUnanswered) {
+            return;
+        }
         if session.acks.is_empty() {
             return self.send_packet(seat, &Packet::Pingresp);
         }
@@ -326,7 +330,8 @@ fn short(answer: &Answer, is_v5: bool, client_packet_max: u32) -> Option<([u8; 5
         AckKind::Pubcomp => 0x70,
         AckKind::Suback(_) | AckKind::Unsuback(_) | AckKind::Pingresp => return None,
     };
-    let [high, low] = answer.packet_id.to_be_bytes();
+    let off = u16::from(planted(Fault::PubackIdentifier));
+    let [high, low] = answer.packet_id.wrapping_add(off).to_be_bytes();
     match answer.reason {
         ReasonCode::NO_MATCHING_SUBSCRIBERS if is_v5 && client_packet_max >= 5 => {
             Some(([first, 3, high, low, answer.reason.0], 5))

@@ -11,6 +11,7 @@ use bytes::BytesMut;
 
 use super::leave::Leaving;
 use super::{Pauses, Phase, protocol_error};
+use crate::fault::{Fault, planted};
 use crate::mailbox::{Completion, Seat};
 use crate::shard::Shard;
 use crate::shard::timer::Timer;
@@ -197,7 +198,9 @@ impl Shard {
         drop(settings);
         // MQTT-3.14.4-3: only 0x00 drops the will.
         let cause = match disconnect.reason {
-            ReasonCode::NORMAL_DISCONNECTION => Cause::Normal,
+            ReasonCode::NORMAL_DISCONNECTION if !planted(Fault::WillAfterDisconnect) => {
+                Cause::Normal
+            }
             _ => Cause::WithWill,
         };
         self.end(seat, Ending::by_client(cause, expiry));

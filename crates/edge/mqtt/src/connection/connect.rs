@@ -20,6 +20,7 @@ use bifrust_registry::RegistryError;
 use bifrust_session_dict::Claim;
 
 use super::{Ending, Exchange, Pause, Phase, model_protocol, model_qos, settings_of};
+use crate::fault::{Fault, planted};
 use crate::mailbox::{Completion, Seat};
 use crate::session::Session;
 use crate::session::durable::Durable;
@@ -49,7 +50,9 @@ pub(crate) struct Connecting {
 impl Connecting {
     pub(super) fn client_packet_max(&self) -> u32 {
         let asked = self.connect.properties.maximum_packet_size;
-        asked.map_or(u32::MAX, NonZeroU32::get)
+        asked
+            .filter(|_| !planted(Fault::PacketMaximumIgnored))
+            .map_or(u32::MAX, NonZeroU32::get)
     }
 }
 
@@ -384,12 +387,14 @@ impl Shard {
         let Some(accepted) = &connecting.accepted else {
             return;
         };
-        let will = connecting.connect.will.take().and_then(|will| {
+        let kept = connecting.connect.will.take();
+        let kept = kept.filter(|_| !planted(Fault::WillLost));
+        let will = kept.and_then(|will| {
             let message = Message {
                 topic: Topic::new(will.topic.clone()).ok()?,
                 payload: will.payload.clone(),
                 qos: model_qos(will.qos),
-                retain: will.retain,
+                retain: will.retain && !planted(Fault::WillNotRetained),
                 stamp,
                 expiry_seconds: will.message_expiry,
                 properties: will.forward.clone(),
@@ -405,7 +410,7 @@ impl Shard {
             tenant: accepted.tenant.clone(),
             client: accepted.client.clone(),
             owner,
-            clean_start: connecting.connect.clean_start,
+            clean_start: connecting.connect.clean_start && !planted(Fault::CleanStartIgnored),
             expiry_seconds: accepted.expiry_seconds,
             window: accepted.window,
             will,
@@ -461,6 +466,9 @@ impl Shard {
     /// A newer connection claims the session. One that is being let in is let in first: clients
     /// that fight for a session would starve each other otherwise.
     pub(crate) fn kicked(&mut self, seat: Seat) {
+        if planted(Fault::OlderConnectionStays) {
+            return;
+        }
         match self.connecting(seat) {
             Some(connecting) => connecting.is_kicked = true,
             None => {
@@ -544,7 +552,11 @@ impl Shard {
         if (opened.subscriptions.iter()).any(|subscription| subscription.filter.is_shared()) {
             self.attend_inbox(seat);
         }
-        for seq in opened.released {
+        let released = match planted(Fault::PubrelNotRepeated) {
+            true => Vec::new(),
+            false => opened.released,
+        };
+        for seq in released {
             // 4.4: PUBREL again, in order, before new messages.
             self.send_pubrel(seat, packet_id(seq), ReasonCode::SUCCESS);
         }
@@ -552,7 +564,7 @@ impl Shard {
         if !opened.session_present {
             self.emit_client(&client, EventKind::MqttSessionStart, |event| event);
         }
-        if accepted.keep_alive > 0 {
+        if accepted.keep_alive > 0 && !planted(Fault::KeepAliveIgnored) {
             let due = now_ms + u64::from(accepted.keep_alive) * 1500;
             self.wheel.arm(due, seat, Timer::KeepAlive);
         }
@@ -626,9 +638,9 @@ fn connack(connecting: &mut Connecting, accepted: &Accepted, opened: &Opened) ->
             retain_available: settings.retain_enabled,
             topic_alias_maximum: accepted.topic_alias_max(),
             maximum_packet_size: NonZeroU32::new(settings.max_user_payload_bytes),
-            assigned_client_id: connecting
-                .is_id_assigned
-                .then(|| connecting.client_id.as_str().into()),
+            assigned_client_id: (connecting.is_id_assigned
+                && !planted(Fault::AssignedIdentifierUntold))
+            .then(|| connecting.client_id.as_str().into()),
             wildcard_subscription_available: settings.wildcard_subscription_enabled,
             subscription_ids_available: settings.subscription_identifier_enabled,
             // MQTT-4.12.0-5: as at CONNECT.
@@ -643,7 +655,7 @@ fn connack(connecting: &mut Connecting, accepted: &Accepted, opened: &Opened) ->
         })
     });
     Connack {
-        session_present: opened.session_present,
+        session_present: opened.session_present && !planted(Fault::SessionPresentZero),
         reason: ReasonCode::SUCCESS,
         properties,
     }

@@ -16,6 +16,7 @@ use bifrust_plugin_api::{Access, Action, Answer};
 use bytestring::ByteString;
 
 use super::{Ending, Pause, model_qos};
+use crate::fault::{Fault, planted};
 use crate::mailbox::{Completion, Seat};
 use crate::metrics::Drop;
 use crate::session::acks::AckKind;
@@ -74,6 +75,7 @@ impl Shard {
         if qos == Qos::ExactlyOnce {
             match session.inbound.seen(packet_id) {
                 Seen::New => {}
+                _ if planted(Fault::DuplicateTaken) => {}
                 Seen::Pending => return Ok(()),
                 Seen::Routed => {
                     // MQTT-4.3.3-9, -10: acknowledged again, not delivered again.
@@ -363,7 +365,10 @@ impl Shard {
                 retain: publish.retain,
                 stamp,
                 expiry_seconds: publish.properties.message_expiry,
-                properties: publish.properties.forward,
+                properties: match planted(Fault::PropertiesLost) {
+                    true => Default::default(),
+                    false => publish.properties.forward,
+                },
                 publisher: session.client.client.clone(),
             },
             key: None,
@@ -446,7 +451,7 @@ fn resolve_alias(
     topic: &mut ByteString,
     settings: &Settings,
 ) -> Result<(), Ending> {
-    if alias == 0 || alias > session.topic_alias_max {
+    if alias == 0 || alias > session.topic_alias_max && !planted(Fault::AliasMaximumIgnored) {
         // MQTT-3.3.2-8, -9.
         return Err(Ending::violation(
             ReasonCode::TOPIC_ALIAS_INVALID,

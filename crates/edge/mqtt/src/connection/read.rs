@@ -9,6 +9,7 @@ use bifrust_mqtt_codec::{DecodeError, Frame, Packet, PacketType, ReasonCode, dec
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::{Connection, Ending, Pause, Phase};
+use crate::fault::{Fault, planted};
 use crate::mailbox::Seat;
 use crate::shard::timer::Timer;
 use crate::shard::turns::PACKET_WORK;
@@ -363,6 +364,7 @@ impl Shard {
                 Ok(())
             }
             Packet::Disconnect(disconnect) => self.handle_disconnect(seat, &disconnect),
+            Packet::Connect(_) if planted(Fault::SecondConnect) => Ok(()),
             // MQTT-3.1.0-2.
             Packet::Connect(_) => Err(super::protocol_error("a second CONNECT")),
             Packet::Auth(auth) => self.handle_auth(seat, auth),

@@ -11,6 +11,7 @@ use bifrust_mqtt_codec::{ReasonCode, Subscribe, Unsubscribe, Version};
 use bifrust_plugin_api::{Access, Action, Answer};
 
 use super::{Ending, Pause, model_qos, protocol_error};
+use crate::fault::{Fault, planted};
 use crate::mailbox::{Completion, Seat};
 use crate::session::Added;
 use crate::session::acks::AckKind;
@@ -74,7 +75,10 @@ impl Shard {
             return Ok(());
         };
         let settings = session.tenant.settings.load();
-        let id = subscribe.subscription_id.and_then(NonZeroU32::new);
+        let id = subscribe
+            .subscription_id
+            .filter(|_| !planted(Fault::SubscriptionIdentifierLost))
+            .and_then(NonZeroU32::new);
         let max = settings.max_topic_filters_per_sub as usize;
         let count = subscribe.subscriptions.len();
         let mut items = Vec::with_capacity(count);
@@ -343,6 +347,10 @@ impl Shard {
             let Some(session) = self.session(seat) else {
                 return;
             };
+            if planted(Fault::UnsubscribeIgnored) {
+                item.reason = Some(ReasonCode::SUCCESS);
+                continue;
+            }
             let tenant = session.tenant.number;
             let existed = session.remove_subscription(filter);
             if let Some(scans) = &mut session.scans {
@@ -484,7 +492,7 @@ impl Shard {
         let Some(request) = session.filter_request.take() else {
             return;
         };
-        let reasons: Vec<ReasonCode> = request
+        let mut reasons: Vec<ReasonCode> = request
             .items
             .iter()
             .map(|item| item.reason.unwrap_or(ReasonCode::UNSPECIFIED_ERROR))
@@ -494,6 +502,9 @@ impl Shard {
                 false => reason,
             })
             .collect();
+        if planted(Fault::CodesReversed) {
+            reasons.reverse();
+        }
         let (kind, event) = match request.is_subscribe {
             true => (AckKind::Suback(reasons), EventKind::SubAcked),
             false => (AckKind::Unsuback(reasons), EventKind::UnsubAcked),

@@ -14,6 +14,7 @@ use bytes::BytesMut;
 use super::Shard;
 use super::turns::DELIVERY_WORK;
 use crate::connection::{Connection, Ending, codec_qos};
+use crate::fault::{Fault, planted};
 use crate::mailbox::Seat;
 use crate::metrics::Drop;
 use crate::session::queue::{Body, Offered, Outgoing};
@@ -96,7 +97,10 @@ impl Shard {
         self.work += DELIVERY_WORK * local.targets.len() as u64;
         let mut templates = Templates::new(message, expiry, local.targets.len());
         for target in &local.targets {
-            if target.has_no_local && self.is_own(target, message) {
+            if target.has_no_local
+                && !planted(Fault::NoLocalIgnored)
+                && self.is_own(target, message)
+            {
                 let (tenant, topic) = (publication.tenant.number, message.topic.as_str());
                 if let Some(own) = self.subscriptions.own_target(target.slot, tenant, topic) {
                     self.deliver_to(publication, &own, &mut templates);
@@ -129,8 +133,12 @@ impl Shard {
             return;
         };
         let message = &publication.message;
-        let qos = message.qos.min(target.qos);
-        let retain = message.retain && target.retain_as_published;
+        let qos = match planted(Fault::QosNotLowered) {
+            true => message.qos,
+            false => message.qos.min(target.qos),
+        };
+        let retain =
+            message.retain && (target.retain_as_published || planted(Fault::RetainPassedOn));
         if message.retain
             && let Some(scans) = &mut session.scans
         {
@@ -352,6 +360,7 @@ impl Shard {
         }
         match message.expiry(self.edge.services.clock.now_ms()) {
             Expiry::Never => Ok(None),
+            _ if planted(Fault::ExpiryStands) => Ok(message.expiry_seconds),
             Expiry::Left(seconds) => Ok(Some(seconds)),
             Expiry::Expired => Err(Unsent::Expired),
         }

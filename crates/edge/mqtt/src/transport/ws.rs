@@ -13,6 +13,7 @@ use tungstenite::{Error, WebSocket};
 use self::upgrade::{Status, Upgrade};
 use super::{Out, Refusal};
 use crate::config::Listener;
+use crate::fault::{Fault, planted};
 use crate::metrics::Refused;
 
 /// The largest message before the client is let in.
@@ -196,6 +197,9 @@ impl Ws {
                         .unsplit(std::mem::take(&mut ws.get_mut().output));
                     self.state = State::Ended;
                     return Fed::Closed;
+                }
+                Ok(Message::Text(text)) if planted(Fault::TextFrameTaken) => {
+                    decoded.extend_from_slice(text.as_bytes());
                 }
                 // MQTT-6.0.0-1.
                 Ok(Message::Text(_)) | Err(Error::Utf8(_)) => {

@@ -9,6 +9,7 @@ use bifrust_mqtt_codec::{Connect, ForwardProperties, ForwardProperty, ReasonCode
 use bifrust_plugin_api::{AuthError, Redirect, Resource};
 
 use super::{Refusal, Refused, model_qos};
+use crate::fault::{Fault, planted};
 use crate::services::Services;
 use crate::shard::DURABLE_MAX;
 
@@ -218,6 +219,7 @@ pub(super) fn window(connect: &Connect, settings: &Settings) -> u16 {
         Version::V5 => connect
             .properties
             .receive_maximum
+            .filter(|_| !planted(Fault::WindowIgnored))
             .map_or(u16::MAX, NonZeroU16::get),
         Version::V31 | Version::V311 => u16::try_from(settings.max_inflight).unwrap_or(u16::MAX),
     }
