@@ -9,6 +9,7 @@
 //! | `[...]` | a variable byte integer with the length of what is inside, then that |
 //! | `@` inside `<>` | the user of the row's tenant |
 //! | `??` | any byte (expected bytes only) |
+//! | `%` | any properties, with their length (expected bytes only) |
 //! | `*` | any bytes up to the end of a packet (expected bytes only) |
 
 /// What is written for one packet or several.
@@ -16,6 +17,8 @@
 pub struct Written {
     bytes: Vec<Option<u8>>,
     is_open: bool,
+    /// Any properties may stand there.
+    gap: Option<usize>,
 }
 
 /// Reads the notation to bytes to be sent. Panics where it is not well-formed.
@@ -23,7 +26,7 @@ pub fn bytes(text: &str, user: &str) -> Vec<u8> {
     let written = Reader::new(text, user).all();
     let bytes: Option<Vec<u8>> = written.bytes.into_iter().collect();
     match bytes {
-        Some(bytes) if !written.is_open => bytes,
+        Some(bytes) if !written.is_open && written.gap.is_none() => bytes,
         _ => panic!("{text}: only what is expected may be left open"),
     }
 }
@@ -53,15 +56,28 @@ impl Pattern {
         let Some((first, body)) = split(packet) else {
             return false;
         };
+        let Some(body) = self.without_gap(body) else {
+            return false;
+        };
         let want = &self.body.bytes;
         let is_length = match self.body.is_open {
             true => body.len() >= want.len(),
             false => body.len() == want.len(),
         };
-        let mut pairs = want.iter().zip(body);
+        let mut pairs = want.iter().zip(&body);
         is_length
             && self.first.is_none_or(|want| want == first)
             && pairs.all(|(want, byte)| want.is_none_or(|want| want == *byte))
+    }
+
+    /// The body without the properties that may be any.
+    fn without_gap(&self, body: &[u8]) -> Option<Vec<u8>> {
+        let Some(at) = self.body.gap else {
+            return Some(body.to_vec());
+        };
+        let (front, back) = body.split_at_checked(at)?;
+        let (length, used) = variable(back)?;
+        Some([front, back.get(used + length..)?].concat())
     }
 
     /// As it was written.
@@ -182,12 +198,17 @@ impl<'a> Reader<'a> {
                 panic!("{}: {end:?} is missing", self.text);
             };
             assert!(!written.is_open, "{}: nothing follows *", self.text);
-            if matches!(sign, '\'' | '<' | '(' | '[' | '*') {
+            if matches!(sign, '\'' | '<' | '(' | '[' | '*' | '%') {
                 self.expect(sign);
             }
             let bytes: Vec<Option<u8>> = match sign {
                 '*' => {
                     written.is_open = true;
+                    Vec::new()
+                }
+                '%' => {
+                    assert!(written.gap.is_none(), "{}: % twice", self.text);
+                    written.gap = Some(written.bytes.len());
                     Vec::new()
                 }
                 '\'' => self.quoted('\'').bytes().map(Some).collect(),
@@ -205,7 +226,8 @@ impl<'a> Reader<'a> {
 
     fn closed(&mut self, end: char) -> Vec<Option<u8>> {
         let inside = self.until(Some(end));
-        assert!(!inside.is_open, "{}: * inside", self.text);
+        let is_closed = !inside.is_open && inside.gap.is_none();
+        assert!(is_closed, "{}: * or % inside", self.text);
         inside.bytes
     }
 }
@@ -260,5 +282,10 @@ mod tests {
         assert!(!pattern.fits(&[0x20, 1, 0]));
         assert!(!pattern.fits(&[0x20, 2, 1, 5]));
         assert!(!Pattern::new("20 [00]", "").fits(&[0x20, 2, 0, 5]));
+        let pattern = Pattern::new("90 [0001 % 8f 00]", "");
+        assert!(pattern.fits(&bytes("90 [0001 [] 8f 00]", "")));
+        assert!(pattern.fits(&bytes("90 [0001 [1f <why>] 8f 00]", "")));
+        assert!(!pattern.fits(&bytes("90 [0001 [1f <why>] 8f]", "")));
+        assert!(!pattern.fits(&bytes("90 [0001]", "")));
     }
 }

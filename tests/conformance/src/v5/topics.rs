@@ -33,7 +33,7 @@ fn refused(scene: &Scene<'_>, filter: &str) {
     peer.send(&format!("82 [0001 [] {filter} 00]"));
     match peer.packet() {
         None => {}
-        Some(packet) if packet == [0x90, 4, 0, 1, 0, 0x8F] => {}
+        Some(packet) if packet[0] == 0x90 && packet.last() == Some(&0x8F) => {}
         Some(packet) if packet[0] == 0xE0 => {}
         Some(_) => peer.fail("expected: 0x8F, or the end"),
     }
@@ -114,7 +114,7 @@ fn names_and_filters_are_not_too_long(scene: &Scene<'_>) {
         &format!("30 [<{long}> [] 'x']"),
     );
     let longest = "x".repeat(65_535);
-    peer.ask(&format!("82 [0002 [] <{longest}> 00]"), "90 [0002 [] 8f]");
+    peer.ask(&format!("82 [0002 [] <{longest}> 00]"), "90 [0002 % 8f]");
     peer.ask(&format!("32 [<{longest}> 0001 [] 'x']"), "40 [0001 90 *]");
 }
 
