@@ -62,9 +62,9 @@ const ELSEWHERE: &[(&str, &str)] = &[
         "ByPassPermCheckError",
         "needs a permission check that fails: tests of the edge",
     ),
-    ("MaxSharedGroupMembers", "tests of shared subscriptions"),
-    ("MaxGroupFanout", "tests of shared subscriptions"),
-    ("SharedSubscriptionEnabled", "tests of shared subscriptions"),
+    ("MaxSharedGroupMembers", "tests/shared.rs"),
+    ("MaxGroupFanout", "tests/shared.rs"),
+    ("SharedSubscriptionEnabled", "tests/shared.rs"),
 ];
 
 /// One tenant of the broker that all rows share.
