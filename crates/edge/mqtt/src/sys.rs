@@ -5,12 +5,12 @@
 //! an expiry, so that nothing old stays once they are switched off.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use bifrust_dist::Publication;
+use bifrust_dist::{Publication, PublishError};
 use bifrust_model::{ClientId, Message, Qos, Tenant, TenantName, Topic};
 use bifrust_plugin_api::Counter;
 use bytes::Bytes;
@@ -45,7 +45,7 @@ impl SysTopics {
     /// Begins to tell, at once and then once per interval.
     pub fn start(services: Services, config: SysConfig) -> io::Result<Self> {
         let (stop, stopped) = sync_channel(1);
-        let mut teller = Teller::new(services, &config);
+        let teller = Teller::new(services, &config);
         let thread = std::thread::Builder::new().name("mqtt-sys".to_owned());
         let thread = thread.spawn(move || {
             loop {
@@ -72,7 +72,8 @@ impl SysTopics {
 struct Told {
     topic: &'static str,
     value: Box<dyn Fn() -> String + Send>,
-    last: String,
+    /// What was published last.
+    last: Arc<Mutex<String>>,
 }
 
 struct Teller {
@@ -95,7 +96,7 @@ impl Teller {
         let told = |topic, value| Told {
             topic,
             value,
-            last: String::new(),
+            last: Arc::default(),
         };
         let seconds = u32::try_from(config.interval.as_secs()).unwrap_or(u32::MAX);
         Self {
@@ -137,18 +138,18 @@ impl Teller {
     }
 
     /// Stores all values anew, so that none expires, and publishes those that have changed.
-    fn tell(&mut self) {
+    fn tell(&self) {
         let Some(tenant) = self.tenant() else {
             return;
         };
-        for told in &mut self.topics {
+        for told in &self.topics {
             let value = (told.value)();
             let Ok(topic) = Topic::new(told.topic.into()) else {
                 continue;
             };
             let message = Message {
                 topic,
-                payload: Bytes::from(value.clone()),
+                payload: Bytes::from(value),
                 qos: Qos::AtMostOnce,
                 retain: true,
                 stamp: self.services.clock.stamp(),
@@ -156,30 +157,38 @@ impl Teller {
                 properties: Default::default(),
                 publisher: self.publisher.clone(),
             };
-            let is_new = told.last != value;
-            told.last = value;
-            store(&self.services, &tenant, message, is_new);
+            store(&self.services, &tenant, message, told.last.clone());
         }
     }
 }
 
-/// Stored first, as every retained message, then published if it says something new.
-fn store(services: &Services, tenant: &Arc<Tenant>, message: Message, is_new: bool) {
-    let dist = services.dist.clone();
-    let publication = is_new.then(|| {
-        Arc::new(Publication {
-            tenant: tenant.clone(),
-            message: message.clone(),
-            key: None,
-        })
+/// Stored first, as every retained message, then published if it says something new. Nobody waits
+/// for it: what did not get there is told again in the next round.
+fn store(services: &Services, tenant: &Arc<Tenant>, message: Message, last: Arc<Mutex<String>>) {
+    let (dist, tenant) = (services.dist.clone(), tenant.clone());
+    let retain = services.retain.clone();
+    let publication = Arc::new(Publication {
+        tenant: tenant.clone(),
+        message: message.clone(),
+        key: None,
     });
     let done = move |result: Result<(), _>| {
         if let Err(error) = result {
             tracing::debug!(%error, "a topic of $SYS is not stored");
-        } else if let Some(publication) = publication {
-            // Nobody waits for it: the next round tells again.
-            dist.publish(publication, Box::new(|_| ()));
+            return;
+        }
+        let value = String::from_utf8_lossy(&publication.message.payload).into_owned();
+        if *locked(&last) != value {
+            let told = Box::new(move |result: Result<(), PublishError>| match result {
+                Ok(()) => *locked(&last) = value,
+                Err(error) => tracing::debug!(%error, "a topic of $SYS is not published"),
+            });
+            dist.publish(publication, told);
         }
     };
-    services.retain.store(tenant, &message, Box::new(done));
+    retain.store(&tenant, &message, Box::new(done));
+}
+
+fn locked(last: &Mutex<String>) -> MutexGuard<'_, String> {
+    last.lock().unwrap_or_else(PoisonError::into_inner)
 }
