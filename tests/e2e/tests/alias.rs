@@ -60,7 +60,12 @@ fn every_message_is_of_the_topic_it_was_published_to() {
     plain.subscribe("sensors/#", 2);
     let mut publisher = broker.connect(&Connect::v5("pub"));
     let sent: Vec<(String, String)> = (0..300)
-        .map(|number| (format!("sensors/{}", number * 7 % 5), number.to_string()))
+        .map(|number| {
+            (
+                format!("sensors/{}", number / 2 * 7 % 5),
+                number.to_string(),
+            )
+        })
         .collect();
     for (number, (topic, payload)) in sent.iter().enumerate() {
         publisher.publish(&Publish::new(topic.as_str(), payload).qos((number % 3) as u8));
