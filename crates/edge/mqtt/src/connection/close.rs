@@ -286,6 +286,9 @@ impl Shard {
 
     /// The next owner of the session may come.
     pub(super) fn release(&mut self, seat: Seat, key: &SessionKey) {
+        // What it published leaves for other shards first: the next owner may be on any of them and
+        // publish behind it (contract C6).
+        self.post_all_outgoing();
         let me = self.reference(seat);
         self.edge.services.dict.release(key, me);
     }

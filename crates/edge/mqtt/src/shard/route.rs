@@ -165,6 +165,13 @@ impl Shard {
         self.edge.mailboxes.post_publishes(shard, from, mails);
     }
 
+    /// Posts what has gathered for all other shards.
+    pub(crate) fn post_all_outgoing(&mut self) {
+        for shard in 0..self.outgoing.len() {
+            self.post_outgoing(shard);
+        }
+    }
+
     /// The durable receivers of a publish have answered.
     pub(crate) fn delivered(&mut self, seat: Seat, token: u64, result: Result<(), PublishError>) {
         let Some(answer) = self
