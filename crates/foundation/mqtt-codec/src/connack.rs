@@ -191,7 +191,8 @@ impl ConnackProperties {
         if decoded.authentication_data.is_some() && decoded.authentication_method.is_none() {
             return Err(DecodeError::MissingAuthenticationMethod);
         }
-        Ok(Some(decoded))
+        // Defaults that are spelt out say nothing.
+        Ok((*decoded != Self::default()).then_some(decoded))
     }
 
     fn take(

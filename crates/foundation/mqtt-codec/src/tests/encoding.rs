@@ -334,6 +334,15 @@ fn template_parts_are_checked() {
 }
 
 #[test]
+fn a_connack_that_spells_the_defaults_out_says_nothing() {
+    for property in [&[0x25, 1][..], &[0x22, 0, 0], &[0x2a, 1]] {
+        let section = [&[0, 0, property.len() as u8], property].concat();
+        let spelt = decoded(V5, &packet(0x20, &section)).expect("valid");
+        assert_eq!(spelt, decoded(V5, &[0x20, 3, 0, 0, 0]).expect("valid"));
+    }
+}
+
+#[test]
 fn aliases_may_replace_the_topic() {
     let head = PublishHead {
         topic_alias: Some(7),
