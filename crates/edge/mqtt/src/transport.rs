@@ -94,7 +94,7 @@ impl Transport {
     ) -> io::Result<Self> {
         let tls = match &listener.tls {
             Some(tls) if listener.kind.has_tls() => {
-                Some(Tls::new(tls.config()).map_err(io::Error::other)?)
+                Some(Box::new(Tls::new(tls.config()).map_err(io::Error::other)?))
             }
             _ => None,
         };
@@ -175,7 +175,10 @@ impl Transport {
     pub(crate) fn is_handshaking(&self) -> bool {
         match &self.kind {
             Kind::Tcp(_) => false,
-            Kind::Layered(layers) => layers.wire.tls.as_ref().is_some_and(Tls::is_handshaking),
+            Kind::Layered(layers) => {
+                let tls = layers.wire.tls.as_ref();
+                tls.is_some_and(|tls| tls.is_handshaking())
+            }
         }
     }
 
@@ -183,7 +186,7 @@ impl Transport {
     pub(crate) fn tls_facts(&self) -> Option<PeerTls> {
         match &self.kind {
             Kind::Tcp(_) => None,
-            Kind::Layered(layers) => layers.wire.tls.as_ref().map(Tls::facts),
+            Kind::Layered(layers) => layers.wire.tls.as_ref().map(|tls| tls.facts()),
         }
     }
 

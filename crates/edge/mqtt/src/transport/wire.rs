@@ -10,7 +10,8 @@ use super::tls::Tls;
 
 pub(super) struct Wire {
     pub(super) stream: TcpStream,
-    pub(super) tls: Option<Tls>,
+    /// Boxed: it is large, and most connections have none.
+    pub(super) tls: Option<Box<Tls>>,
 }
 
 impl Wire {
@@ -66,6 +67,6 @@ impl Wire {
 
     /// Whether something encrypted waits for the socket.
     pub(super) fn has_output(&self) -> bool {
-        self.tls.as_ref().is_some_and(Tls::has_output)
+        self.tls.as_ref().is_some_and(|tls| tls.has_output())
     }
 }

@@ -18,6 +18,8 @@ use crate::metrics::Refused;
 
 /// The largest message before the client is let in.
 const FIRST_MESSAGE_MAX: usize = 1 << 20;
+/// Bytes that go from memory to memory at once; an idle connection keeps room for as many.
+const READ_STEP: usize = 256;
 /// What frames may add around a packet.
 const FRAMING_ROOM: usize = 16;
 
@@ -149,7 +151,7 @@ impl Ws {
 
     fn open(&mut self, input: BytesMut) {
         let config = WebSocketConfig::default()
-            .read_buffer_size(4096)
+            .read_buffer_size(READ_STEP)
             .write_buffer_size(0)
             .max_message_size(Some(FIRST_MESSAGE_MAX + FRAMING_ROOM))
             .max_frame_size(Some(FIRST_MESSAGE_MAX + FRAMING_ROOM));
