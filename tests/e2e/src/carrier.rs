@@ -1,12 +1,16 @@
 //! What carries MQTT between a test and the broker: `BIFRUST_E2E_TRANSPORT` is `tcp` (if not set),
 //! `tls`, `ws` or `wss`, for whole suites.
 
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::OnceLock;
+use std::time::Instant;
 
-use crate::client::Transport;
+use crate::client::{PATIENCE, Transport};
 use crate::secure::Secure;
 use crate::websocket::WebSocket;
+
+static ASKED: OnceLock<Carrier> = OnceLock::new();
 
 /// A transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,9 +26,13 @@ impl Carrier {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Tcp, Self::Tls, Self::Ws, Self::Wss];
 
+    /// Tests of transports themselves are asked for none.
+    pub fn none_is_asked_for() {
+        let _ = ASKED.set(Self::Tcp); // by another test before
+    }
+
     /// The one that suites use.
     pub fn under_test() -> Self {
-        static ASKED: OnceLock<Carrier> = OnceLock::new();
         *ASKED.get_or_init(|| match std::env::var("BIFRUST_E2E_TRANSPORT") {
             Ok(name) => Self::ALL
                 .into_iter()
@@ -66,5 +74,32 @@ impl Carrier {
                 Box::new(socket)
             }
         }
+    }
+}
+
+/// Bytes to and from a broker over the transport under test, for tests that read them one by one.
+pub struct Stream(Box<dyn Transport>);
+
+impl Stream {
+    /// A connection, ready for CONNECT.
+    pub fn dial(address: SocketAddr) -> Self {
+        Self(Carrier::under_test().dial(address))
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.0.receive(into, Instant::now() + PATIENCE)
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.send(bytes)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }

@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use bifrust_e2e::Broker;
 use bifrust_e2e::authority::{Authority, Subject};
 use bifrust_e2e::broker::{Output, run_cli};
+use bifrust_e2e::{Broker, Carrier};
 use tempfile::TempDir;
 
 struct Served {
@@ -14,6 +14,7 @@ struct Served {
 
 impl Served {
     fn start(client_auth: &str) -> Self {
+        Carrier::none_is_asked_for();
         let folder = TempDir::with_prefix("bifrust-cli-").expect("a folder");
         let path = folder.path();
         let servers = Authority::of_servers();
@@ -42,7 +43,7 @@ impl Served {
     fn urls(&self) -> [String; 4] {
         let broker = &self.broker;
         [
-            format!("mqtt://{}", broker.addresses().tcp),
+            format!("mqtt://{}", broker.tcp()),
             format!("ws://{}/", broker.ws()),
             format!("mqtts://localhost:{}", broker.tls().port()),
             format!("wss://localhost:{}/mqtt", broker.wss().port()),

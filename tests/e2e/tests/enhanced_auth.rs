@@ -3,12 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
-use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bifrust_e2e::broker::run_cli;
+use bifrust_e2e::carrier::Stream;
 use bifrust_e2e::{Broker, Client, Connect, Version};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
@@ -51,16 +50,12 @@ fn bed() -> Bed {
     }
 }
 
-/// A socket and nothing else.
-struct Peer(TcpStream);
+/// Bytes and nothing else.
+struct Peer(Stream);
 
 impl Peer {
     fn dial(broker: &Broker) -> Self {
-        let stream = TcpStream::connect(broker.tcp()).expect("connected");
-        stream
-            .set_read_timeout(Some(Duration::from_secs(20)))
-            .expect("a time limit");
-        Self(stream)
+        Self(Stream::dial(broker.tcp()))
     }
 
     fn send(&mut self, bytes: &[u8]) {

@@ -24,6 +24,7 @@ struct Secured {
 
 impl Secured {
     fn start(more: impl FnOnce(&Path) -> String) -> Self {
+        Carrier::none_is_asked_for();
         let folder = TempDir::with_prefix("bifrust-tls-").expect("a folder");
         let path = folder.path();
         Authority::of_servers().of_localhost().write(path, "server");
@@ -217,6 +218,7 @@ fn changed_certificates_are_taken_and_broken_ones_are_not() {
 
 #[test]
 fn hosts_have_their_certificates_and_tenants() {
+    Carrier::none_is_asked_for();
     let folder = TempDir::with_prefix("bifrust-tls-").expect("a folder");
     let path = folder.path();
     let servers = Authority::of_servers();
@@ -292,6 +294,7 @@ fn a_websocket_over_tls_keeps_the_rules_of_websocket() {
 
 #[test]
 fn certificates_stand_for_users() {
+    Carrier::none_is_asked_for();
     let folder = TempDir::with_prefix("bifrust-tls-").expect("a folder");
     let path = folder.path();
     let (cert, key) = Authority::of_servers().of_localhost().write(path, "server");

@@ -12,7 +12,7 @@ use bifrust_e2e::authority::{Authority, Subject};
 use bifrust_e2e::client::Transport;
 use bifrust_e2e::secure::{Options, Secure};
 use bifrust_e2e::websocket::{Opcode, WebSocket};
-use bifrust_e2e::{Broker, Client, Connect, Packet, Version};
+use bifrust_e2e::{Broker, Carrier, Client, Connect, Packet, Version};
 use tempfile::TempDir;
 
 /// How long an answer may take.
@@ -22,6 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const MARKS: [&str; 2] = ["<!-- bad input -->\n", "<!-- end of bad input -->\n"];
 
 fn start(more: &str) -> (Broker, TempDir) {
+    Carrier::none_is_asked_for();
     let folder = TempDir::with_prefix("bifrust-transports-").expect("a folder");
     let (cert, key) = Authority::of_servers()
         .of_localhost()
