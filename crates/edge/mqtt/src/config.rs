@@ -169,6 +169,11 @@ pub struct Config {
     pub max_connect_bytes: usize,
     /// Bytes per shard that may be on their way to durable stores; above it publishers wait.
     pub max_store_bytes: usize,
+    /// Bytes per shard that may wait in the queues of transient sessions, a message for many counted
+    /// once; the fullest queues are full first.
+    pub max_queue_bytes: usize,
+    /// Bytes per shard of the sessions that recent topics lead to.
+    pub max_result_bytes: usize,
 }
 
 impl Default for Config {
@@ -182,6 +187,8 @@ impl Default for Config {
             redirect_check: Duration::from_secs(600),
             max_connect_bytes: 1 << 20,
             max_store_bytes: 32 << 20,
+            max_queue_bytes: 128 << 20,
+            max_result_bytes: 16 << 20,
         }
     }
 }

@@ -32,6 +32,12 @@ pub(crate) const SHARDS_MAX: usize = 64;
 /// their clients. What a shard has taken and not yet handed on counts: it is what others wait for.
 const CROWDED: usize = 65_536;
 
+/// The same for the bytes of publishes, where nothing else is said.
+const CROWDED_BYTES: usize = 32 << 20;
+
+/// What a publish takes beside its topic, payload and properties.
+const PUBLISH_BYTES: usize = 384;
+
 /// A socket that came in.
 pub(crate) struct Arrival {
     pub(crate) stream: std::net::TcpStream,
@@ -105,13 +111,6 @@ pub(crate) enum Mail {
     },
 }
 
-impl Mail {
-    /// Whether it is a message for clients of the shard.
-    pub(crate) fn is_publish(&self) -> bool {
-        matches!(self, Self::Publish(_) | Self::Share(_))
-    }
-}
-
 /// The answer to something that a connection asked a service.
 pub(crate) enum Completion {
     Authenticated(Box<AuthAnswer>),
@@ -146,16 +145,30 @@ pub(crate) enum Completion {
     RetainedInserted(Result<usize, InboxError>),
 }
 
+impl Mail {
+    /// What a message for clients of the shard takes; 0 for other mail.
+    pub(crate) fn publish_bytes(&self) -> usize {
+        match self {
+            Self::Publish(publication) => publication.message.weight() + PUBLISH_BYTES,
+            Self::Share(handoff) => handoff.shared.publication.message.weight() + PUBLISH_BYTES,
+            _ => 0,
+        }
+    }
+}
+
 /// The mailboxes of all shards. They exist before the server runs, so that services can be bound
 /// to them.
 pub struct Mailboxes {
     boxes: Box<[Mailbox]>,
+    bytes_max: usize,
 }
 
 struct Mailbox {
     inner: Mutex<Inner>,
     /// Publishes that are not handed on yet, read without the lock.
     publishes: AtomicUsize,
+    /// Their bytes.
+    bytes: AtomicUsize,
     /// Receivers that one of them had lately, at least 1: the sender cannot know them.
     receivers: AtomicUsize,
     /// Shards to wake once this mailbox is no longer crowded, a bit each.
@@ -174,17 +187,24 @@ struct Inner {
 impl Mailboxes {
     /// Mailboxes for `shards` shards, 1 to 64.
     pub fn new(shards: usize) -> Arc<Self> {
+        Self::within(shards, CROWDED_BYTES)
+    }
+
+    /// The same, each crowded when publishes of so many bytes wait in it: then senders stop reading from
+    /// their clients.
+    pub fn within(shards: usize, bytes_max: usize) -> Arc<Self> {
         let shards = shards.clamp(1, SHARDS_MAX);
         let boxes = (0..shards)
             .map(|_| Mailbox {
                 inner: Mutex::default(),
                 publishes: AtomicUsize::new(0),
+                bytes: AtomicUsize::new(0),
                 receivers: AtomicUsize::new(1),
                 waiting: AtomicU64::new(0),
                 connections: AtomicUsize::new(0),
             })
             .collect();
-        Arc::new(Self { boxes })
+        Arc::new(Self { boxes, bytes_max })
     }
 
     /// How many shards there are.
@@ -221,8 +241,10 @@ impl Mailboxes {
         let Some(mailbox) = self.boxes.get(shard) else {
             return;
         };
-        if mail.is_publish() {
+        let bytes = mail.publish_bytes();
+        if bytes > 0 {
             mailbox.publishes.fetch_add(1, Ordering::Relaxed);
+            mailbox.bytes.fetch_add(bytes, Ordering::Relaxed);
         }
         let mut inner = mailbox.lock();
         if inner.is_closed {
@@ -260,6 +282,8 @@ impl Mailboxes {
             return false;
         };
         mailbox.publishes.fetch_add(mails.len(), Ordering::Relaxed);
+        let bytes = mails.iter().map(Mail::publish_bytes).sum();
+        mailbox.bytes.fetch_add(bytes, Ordering::Relaxed);
         let mut inner = mailbox.lock();
         if inner.is_closed {
             mails.clear();
@@ -267,7 +291,7 @@ impl Mailboxes {
         }
         inner.mails.append(mails);
         // Under the lock, as is the receiver's count: one that has handed on enough sees who waits.
-        let is_crowded = mailbox.deliveries() > CROWDED;
+        let is_crowded = mailbox.is_above(CROWDED, self.bytes_max);
         if is_crowded {
             mailbox.waiting.fetch_or(1 << from, Ordering::Relaxed);
         }
@@ -281,7 +305,7 @@ impl Mailboxes {
 
     /// Whether publishes for this shard have to wait.
     pub(crate) fn is_crowded(&self, shard: usize) -> bool {
-        self.boxes[shard].deliveries() > CROWDED
+        self.boxes[shard].is_above(CROWDED, self.bytes_max)
     }
 
     /// Takes all that is there into `mails`, which is empty; pending while there is nothing.
@@ -302,17 +326,18 @@ impl Mailboxes {
     }
 
     /// A shard has handed on so many publishes that it had taken, to so many receivers in all.
-    pub(crate) fn handed_on(&self, shard: usize, publishes: usize, receivers: usize) {
+    pub(crate) fn handed_on(&self, shard: usize, publishes: usize, receivers: usize, bytes: usize) {
         if publishes == 0 {
             return;
         }
         let mailbox = &self.boxes[shard];
         let inner = mailbox.lock();
         mailbox.publishes.fetch_sub(publishes, Ordering::Relaxed);
+        mailbox.bytes.fetch_sub(bytes, Ordering::Relaxed);
         mailbox
             .receivers
             .store((receivers / publishes).max(1), Ordering::Relaxed);
-        let waiting = match mailbox.deliveries() > CROWDED / 2 {
+        let waiting = match mailbox.is_above(CROWDED / 2, self.bytes_max / 2) {
             true => 0,
             false => mailbox.waiting.swap(0, Ordering::Relaxed),
         };
@@ -342,6 +367,10 @@ impl Mailboxes {
 }
 
 impl Mailbox {
+    fn is_above(&self, deliveries: usize, bytes: usize) -> bool {
+        self.deliveries() > deliveries || self.bytes.load(Ordering::Relaxed) > bytes
+    }
+
     /// What its publishes stand for.
     fn deliveries(&self) -> usize {
         let publishes = self.publishes.load(Ordering::Relaxed);
@@ -477,7 +506,7 @@ mod tests {
         assert!(mailboxes.post_publishes(0, 1, &mut publishes(CROWDED + 1)));
         let taken = take(&mailboxes).len();
         assert!(mailboxes.is_crowded(0));
-        mailboxes.handed_on(0, taken, taken);
+        mailboxes.handed_on(0, taken, taken, taken * (1 + PUBLISH_BYTES));
         assert!(!mailboxes.is_crowded(0));
     }
 
@@ -485,10 +514,19 @@ mod tests {
     fn the_more_receivers_publishes_have_the_fewer_wait() {
         let mailboxes = Mailboxes::new(2);
         assert!(!mailboxes.post_publishes(0, 1, &mut publishes(101)));
-        mailboxes.handed_on(0, 1, CROWDED / 100);
+        mailboxes.handed_on(0, 1, CROWDED / 100, 1 + PUBLISH_BYTES);
         assert!(!mailboxes.is_crowded(0));
         assert!(mailboxes.post_publishes(0, 1, &mut publishes(10)));
-        mailboxes.handed_on(0, 1, 1);
+        mailboxes.handed_on(0, 1, 1, 1 + PUBLISH_BYTES);
+        assert!(!mailboxes.is_crowded(0));
+    }
+
+    #[test]
+    fn large_publishes_crowd_it_by_their_bytes() {
+        let mailboxes = Mailboxes::within(2, 10 * PUBLISH_BYTES);
+        assert!(!mailboxes.post_publishes(0, 1, &mut publishes(9)));
+        assert!(mailboxes.post_publishes(0, 1, &mut publishes(1)));
+        mailboxes.handed_on(0, 5, 5, 5 * (1 + PUBLISH_BYTES));
         assert!(!mailboxes.is_crowded(0));
     }
 }

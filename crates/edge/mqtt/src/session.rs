@@ -2,6 +2,7 @@
 
 pub(crate) mod acks;
 pub(crate) mod aliases;
+pub(crate) mod charge;
 pub(crate) mod durable;
 pub(crate) mod fifo;
 pub(crate) mod inbound;

@@ -30,6 +30,7 @@ use crate::mailbox::{Arrival, Completion, Mail, Seat, Then};
 use crate::metrics::Metrics;
 use crate::server::Edge;
 use crate::session::Session;
+use crate::session::charge::Room;
 use crate::session::rate::Rate;
 use crate::session::share::Shared;
 use crate::subscriptions::Subscriptions;
@@ -60,6 +61,8 @@ pub(crate) struct Shard {
     pub(crate) connections: Slab<Box<Connection>>,
     next_generation: u32,
     pub(crate) subscriptions: Subscriptions,
+    /// Of the queues of transient sessions.
+    pub(crate) room: Room,
     pub(crate) metrics: Metrics,
     pub(crate) wheel: Wheel,
     pub(crate) turns: Turns,
@@ -187,23 +190,27 @@ async fn take_mail(shard: Rc<RefCell<Shard>>) {
 #[derive(Default)]
 struct Handed {
     publishes: usize,
+    bytes: usize,
     work: u64,
 }
 
 impl Handed {
     fn count(&mut self, shard: &mut Shard, mail: Mail) {
-        if !mail.is_publish() {
+        let bytes = mail.publish_bytes();
+        if bytes == 0 {
             return shard.handle_mail(mail);
         }
         let before = shard.work;
         shard.handle_mail(mail);
         self.publishes += 1;
+        self.bytes += bytes;
         self.work += shard.work - before;
     }
 
     fn tell(self, edge: &Edge, shard: usize) {
         let receivers = usize::try_from(self.work / DELIVERY_WORK).unwrap_or(usize::MAX);
-        edge.mailboxes.handed_on(shard, self.publishes, receivers);
+        edge.mailboxes
+            .handed_on(shard, self.publishes, receivers, self.bytes);
     }
 }
 
@@ -240,12 +247,15 @@ impl Shard {
     fn new(id: usize, edge: Arc<Edge>) -> Self {
         let metrics = Metrics::new(&*edge.services.meters);
         let shards = edge.mailboxes.shards();
+        let room = Room::of(edge.config.max_queue_bytes);
+        let results_max = edge.config.max_result_bytes;
         Self {
             id: u16::try_from(id).unwrap_or(u16::MAX),
             edge,
             connections: Slab::new(),
             next_generation: 0,
-            subscriptions: Subscriptions::default(),
+            subscriptions: Subscriptions::within(results_max),
+            room,
             metrics,
             wheel: Wheel::new(),
             turns: Turns::default(),

@@ -14,7 +14,7 @@ use std::rc::Rc;
 use ahash::RandomState;
 use bifrust_model::{Qos, SubscriptionOptions, TenantNumber, TopicFilter};
 use bytestring::ByteString;
-use hashbrown::{Equivalent, HashMap};
+use hashbrown::{Equivalent, HashMap, HashTable};
 use slab::Slab;
 use smallvec::SmallVec;
 
@@ -40,8 +40,11 @@ pub(crate) fn matching(filters: &[TopicFilter], topic: &str) -> Vec<usize> {
     found.to_vec()
 }
 
-/// Results kept per shard; above it all are dropped.
-const CACHE_MAX: usize = 65_536;
+/// What a kept result takes beside its topic and its sessions.
+const RESULT_BYTES: usize = 224;
+
+/// Results that are kept where no bound is said.
+const RESULTS_MAX: usize = 16 << 20;
 
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Key {
@@ -95,13 +98,14 @@ impl LocalMatch {
 struct Filter {
     tenant: TenantNumber,
     filter: TopicFilter,
-    subscribers: Vec<(u32, SubscriptionOptions)>,
+    subscribers: SmallVec<[(u32, SubscriptionOptions); 1]>,
     /// Set if it is the filter of one member of a group.
     member: Option<Seat>,
     route: Route,
-    /// Connections whose SUBACK waits for the route.
-    waiters: SmallVec<[Seat; 1]>,
 }
+
+/// Connections whose SUBACK waits for a route.
+type Waiters = SmallVec<[Seat; 1]>;
 
 #[derive(Default)]
 struct Tenant {
@@ -110,17 +114,44 @@ struct Tenant {
 }
 
 /// The subscriptions of all transient sessions of a shard.
-#[derive(Default)]
 pub(crate) struct Subscriptions {
     filters: Slab<Filter>,
-    by_text: HashMap<Key, usize, RandomState>,
+    /// Filters by tenant and text.
+    by_text: HashTable<u32>,
+    /// By filter; few filters' routes are on their way at a time.
+    waiters: HashMap<usize, Waiters, RandomState>,
+    hasher: RandomState,
     tenants: HashMap<TenantNumber, Tenant, RandomState>,
     cache: HashMap<Key, Rc<LocalMatch>, RandomState>,
     /// Filters of members of groups: a filter per member.
     members: HashMap<(Seat, TopicFilter), usize, RandomState>,
+    cache_bytes: usize,
+    /// Above it all are dropped.
+    cache_bytes_max: usize,
+}
+
+impl Default for Subscriptions {
+    fn default() -> Self {
+        Self::within(RESULTS_MAX)
+    }
 }
 
 impl Subscriptions {
+    /// No subscriptions, and room for results of so many bytes.
+    pub(crate) fn within(cache_bytes_max: usize) -> Self {
+        Self {
+            filters: Slab::new(),
+            by_text: HashTable::new(),
+            waiters: HashMap::default(),
+            hasher: RandomState::new(),
+            tenants: HashMap::default(),
+            cache: HashMap::default(),
+            members: HashMap::default(),
+            cache_bytes: 0,
+            cache_bytes_max,
+        }
+    }
+
     /// Adds a subscription or replaces its options. Says which filter it is, and what to do about
     /// its route.
     pub(crate) fn add(
@@ -141,28 +172,53 @@ impl Subscriptions {
         (at, step)
     }
 
+    /// The filter as it is kept here, or a copy: one from a packet shares its memory with all of the
+    /// packet.
+    pub(crate) fn own(&self, tenant: TenantNumber, filter: &TopicFilter) -> TopicFilter {
+        if let Some(at) = self.find(tenant, filter.as_str()) {
+            return self.filters[at].filter.clone();
+        }
+        let text = ByteString::from(filter.as_str());
+        TopicFilter::new(text).unwrap_or_else(|_| filter.clone())
+    }
+
+    fn find(&self, tenant: TenantNumber, text: &str) -> Option<usize> {
+        let is_it = |at: &u32| {
+            let entry = &self.filters[*at as usize];
+            entry.tenant == tenant && entry.filter.as_str() == text
+        };
+        let hash = self.hasher.hash_one((tenant, text));
+        self.by_text.find(hash, is_it).map(|at| *at as usize)
+    }
+
     fn entry(&mut self, tenant: TenantNumber, filter: &TopicFilter) -> usize {
         let text = filter.as_str();
-        if let Some(&at) = self.by_text.get(&KeyRef { tenant, text }) {
+        if let Some(at) = self.find(tenant, text) {
             return at;
         }
-        // A copy: the text given shares its memory with a whole packet.
-        let text = ByteString::from(text);
-        let filter = TopicFilter::new(text.clone()).unwrap_or_else(|_| filter.clone());
-        let is_wildcard = filter.has_wildcard();
         let at = self.filters.insert(Filter {
             tenant,
-            filter,
-            subscribers: Vec::new(),
+            filter: filter.clone(),
+            subscribers: SmallVec::new(),
             member: None,
             route: Route::default(),
-            waiters: SmallVec::new(),
         });
-        if is_wildcard {
+        if filter.has_wildcard() {
             let tenant = self.tenants.entry(tenant).or_default();
-            tenant.trie.insert(&text, at);
+            tenant.trie.insert(text, at);
         }
-        self.by_text.insert(Key { tenant, text }, at);
+        let Self {
+            filters,
+            by_text,
+            hasher,
+            ..
+        } = self;
+        let hash = |at: &u32| {
+            let entry = &filters[*at as usize];
+            hasher.hash_one((entry.tenant, entry.filter.as_str()))
+        };
+        let number = u32::try_from(at).expect("so many filters do not fit into memory");
+        by_text.insert_unique(hash(&number), number, hash);
         at
     }
 
@@ -174,7 +230,7 @@ impl Subscriptions {
         filter: &TopicFilter,
     ) -> Option<(usize, RouteStep)> {
         let text = filter.as_str();
-        let at = *self.by_text.get(&KeyRef { tenant, text })?;
+        let at = self.find(tenant, text)?;
         let entry = &mut self.filters[at];
         let position = entry.subscribers.iter().position(|(s, _)| *s == slot)?;
         entry.subscribers.swap_remove(position);
@@ -189,7 +245,7 @@ impl Subscriptions {
 
     /// The connection's SUBACK waits until this filter's route is there.
     pub(crate) fn wait(&mut self, at: usize, seat: Seat) {
-        self.filters[at].waiters.push(seat);
+        self.waiters.entry(at).or_default().push(seat);
     }
 
     /// Tenant and text of a filter.
@@ -199,19 +255,20 @@ impl Subscriptions {
     }
 
     /// A route call has ended: what to do next, and who waited for it.
-    pub(crate) fn routed(&mut self, at: usize, is_done: bool) -> (RouteStep, SmallVec<[Seat; 1]>) {
+    pub(crate) fn routed(&mut self, at: usize, is_done: bool) -> (RouteStep, Waiters) {
         let Some(entry) = self.filters.get_mut(at) else {
             return (RouteStep::Nothing, SmallVec::new());
         };
         let is_wanted = !entry.subscribers.is_empty();
         let was_adding = entry.route.is_adding();
         let step = entry.route.ended(is_done, is_wanted);
+        let is_forgotten = entry.route.is_absent() && !is_wanted;
         let waiters = if was_adding {
-            std::mem::take(&mut entry.waiters)
+            self.waiters.remove(&at).unwrap_or_default()
         } else {
             SmallVec::new()
         };
-        if entry.route.is_absent() && !is_wanted {
+        if is_forgotten {
             self.forget(at);
         }
         (step, waiters)
@@ -233,11 +290,19 @@ impl Subscriptions {
         }
         let tenant = entry.tenant;
         let text = entry.filter.as_str();
-        self.by_text.remove(&KeyRef { tenant, text });
+        let hash = self.hasher.hash_one((tenant, text));
+        if let Ok(found) = (self.by_text).find_entry(hash, |number| *number as usize == at) {
+            found.remove();
+        }
         if entry.filter.has_wildcard()
             && let Some(of_tenant) = self.tenants.get_mut(&tenant)
         {
             of_tenant.trie.remove(text);
+        }
+        if self.filters.is_empty() {
+            // Their memory goes with them.
+            self.filters = Slab::new();
+            self.by_text = HashTable::new();
         }
     }
 
@@ -251,6 +316,7 @@ impl Subscriptions {
         let text = filter.as_str();
         if let Some(held) = self.cache.remove(&KeyRef { tenant, text }) {
             held.is_stale.set(true);
+            self.cache_bytes -= result_bytes(text, &held);
         }
     }
 
@@ -266,7 +332,7 @@ impl Subscriptions {
             return held.clone();
         }
         let mut found: SmallVec<[usize; 8]> = SmallVec::new();
-        found.extend(self.by_text.get(&key).copied());
+        found.extend(self.find(tenant, topic));
         let of_tenant = self.tenants.entry(tenant).or_default();
         of_tenant.trie.find(topic, &mut found);
         let wildcards = of_tenant.wildcards.clone();
@@ -281,16 +347,21 @@ impl Subscriptions {
     }
 
     fn keep(&mut self, tenant: TenantNumber, topic: &str, local: Rc<LocalMatch>) {
-        if self.cache.len() >= CACHE_MAX {
+        let bytes = result_bytes(topic, &local);
+        if self.cache_bytes + bytes > self.cache_bytes_max {
             for (_, held) in self.cache.drain() {
                 held.is_stale.set(true);
             }
+            self.cache_bytes = 0;
         }
+        self.cache_bytes += bytes;
         let key = Key {
             tenant,
             text: topic.into(),
         };
-        self.cache.insert(key, local);
+        if let Some(outdated) = self.cache.insert(key, local) {
+            self.cache_bytes -= result_bytes(topic, &outdated);
+        }
     }
 
     fn targets(&self, found: &[usize]) -> Vec<Target> {
@@ -317,12 +388,8 @@ impl Subscriptions {
         tenant: TenantNumber,
         topic: &str,
     ) -> Option<Target> {
-        let key = KeyRef {
-            tenant,
-            text: topic,
-        };
         let mut found: SmallVec<[usize; 8]> = SmallVec::new();
-        found.extend(self.by_text.get(&key).copied());
+        found.extend(self.find(tenant, topic));
         if let Some(of_tenant) = self.tenants.get(&tenant) {
             of_tenant.trie.find(topic, &mut found);
         }
@@ -334,6 +401,10 @@ impl Subscriptions {
             .collect();
         (!options.is_empty()).then(|| merge(slot, options.iter()))
     }
+}
+
+fn result_bytes(topic: &str, local: &LocalMatch) -> usize {
+    RESULT_BYTES + topic.len() + local.targets.len() * size_of::<Target>()
 }
 
 fn merge<'a>(slot: u32, all: impl Iterator<Item = &'a SubscriptionOptions>) -> Target {

@@ -11,6 +11,7 @@
 mod arguments;
 mod broker;
 mod connections;
+mod filters;
 mod flow;
 mod link;
 mod payload;
@@ -45,6 +46,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             | Scenario::Persist => flow::run(arguments).await,
             Scenario::Offline => stock::offline(arguments).await,
             Scenario::Retain => stock::retain(arguments).await,
+            Scenario::Subscribe => filters::subscribe(arguments).await,
         }
     }))?;
     report.print(arguments.json)?;

@@ -35,6 +35,7 @@ pub use self::documented::{Documented, documented};
 pub use self::effective::Effective;
 pub use self::problem::{Place, Problem, Problems};
 use self::values::Values;
+use crate::memory::Memory;
 
 /// Where the config file is looked for when none is named.
 pub const DEFAULT_FILE: &str = "/etc/bifrust/bifrust.toml";
@@ -56,6 +57,8 @@ pub struct Config {
     pub auth: Auth,
     /// Bounds of the node.
     pub limits: Limits,
+    /// What caches, memtables and queues may take.
+    pub memory: Memory,
     /// The storage engine.
     pub storage: Storage,
     /// Settings of tenants that have none of their own.

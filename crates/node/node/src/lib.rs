@@ -13,6 +13,7 @@ mod bridge;
 mod certificates;
 pub mod config;
 mod error;
+pub mod memory;
 mod running;
 mod start;
 

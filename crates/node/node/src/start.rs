@@ -54,9 +54,8 @@ pub fn start(config: Config) -> Result<RunningNode, StartError> {
     let store = Store::open(storage_config(&config), &keyspaces())?;
     node.set_store(store.clone());
     let clock = Clock::new();
-    let ranges =
-        bifrust_kv::Node::open(store.clone(), bifrust_kv::Config::default(), clock.clone())
-            .map_err(StartError::service("kv"))?;
+    let ranges = bifrust_kv::Node::open(store.clone(), kv_config(&config), clock.clone())
+        .map_err(StartError::service("kv"))?;
     node.set_ranges(ranges.clone());
     let this = NodeRef {
         id: NodeId(store.manifest().node_id.0),
@@ -65,7 +64,8 @@ pub fn start(config: Config) -> Result<RunningNode, StartError> {
     let registry = Registry::open_with(&ranges, settings, &registry_config(&config))
         .map_err(StartError::service("registry"))?;
     node.set_registry(registry.clone());
-    let dist = Dist::open(&ranges, this, &*meters).map_err(StartError::service("dist"))?;
+    let dist = Dist::open_with(&ranges, this, &dist_config(&config), &*meters)
+        .map_err(StartError::service("dist"))?;
     let retain = Retain::open(&ranges, &*meters).map_err(StartError::service("retain"))?;
     clock.resume_after(retain.latest_stamp());
     let dict = Dict::new();
@@ -76,11 +76,12 @@ pub fn start(config: Config) -> Result<RunningNode, StartError> {
         clock.clone(),
         events.clone(),
         &*meters,
+        inbox_config(&config),
     )
     .map_err(StartError::service("inbox"))?;
     node.set_inbox(inbox.clone());
 
-    let mailboxes = Mailboxes::new(config.limits.shards);
+    let mailboxes = Mailboxes::within(config.limits.shards, size(config.memory.mailbox));
     let watch_meters = meters.clone();
     let services = Services {
         auth,
@@ -193,6 +194,8 @@ fn storage_config(config: &Config) -> bifrust_storage::Config {
     let mut storage = bifrust_storage::Config::new(&config.data);
     storage.engine.cache_bytes = config.storage.cache_bytes;
     storage.engine.memtable_bytes = config.storage.memtable_bytes;
+    // Half of their share is for those that are being flushed.
+    storage.engine.memtables_bytes_max = config.memory.memtables / 2;
     storage.engine.journal_bytes_max = config.storage.journal_bytes;
     storage.engine.scanned = [bifrust_dist::keyspaces(), bifrust_retain::keyspaces()].concat();
     if let Some(bytes) = config.storage.free_bytes_min {
@@ -206,6 +209,28 @@ fn storage_config(config: &Config) -> bifrust_storage::Config {
         storage.engine.sync = SyncMode::NoneForTests;
     }
     storage
+}
+
+fn kv_config(config: &Config) -> bifrust_kv::Config {
+    bifrust_kv::Config {
+        queue_bytes_max: size(config.memory.commands),
+        ..bifrust_kv::Config::default()
+    }
+}
+
+fn dist_config(config: &Config) -> bifrust_dist::Config {
+    bifrust_dist::Config::within(size(config.memory.matches), size(config.memory.gaps))
+}
+
+fn inbox_config(config: &Config) -> bifrust_inbox::Config {
+    bifrust_inbox::Config {
+        heads_bytes_max: size(config.memory.sessions),
+        ..bifrust_inbox::Config::default()
+    }
+}
+
+fn size(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
 fn registry_config(config: &Config) -> bifrust_registry::Config {
@@ -254,6 +279,9 @@ fn mqtt_config(config: &Config, listeners: Vec<bifrust_mqtt::Listener>) -> bifru
         publish_timeout: Duration::from_secs(config.limits.publish_timeout_seconds),
         // A password check that waits its turn may take as long as the CONNECT it is for.
         auth_timeout: connect_timeout,
+        max_store_bytes: size(config.memory.stores),
+        max_queue_bytes: size(config.memory.queues),
+        max_result_bytes: size(config.memory.results),
         ..bifrust_mqtt::Config::default()
     }
 }

@@ -50,6 +50,9 @@ pub struct FjallConfig {
     /// Recent rows held in memory per keyspace before they go to a table. More means fewer, larger
     /// tables and a longer restart; 1 to 128 MiB.
     pub memtable_bytes: u64,
+    /// Recent rows held in memory in all keyspaces; above it the fullest one goes to a table early. What
+    /// is on its way there comes on top, up to half as much again; at least twice `memtable_bytes`.
+    pub memtables_bytes_max: u64,
     /// Journals on disk above which the keyspaces that hold the oldest one back are flushed. More means
     /// fewer flushes and a longer restart; at least 64 MiB.
     pub journal_bytes_max: u64,
@@ -67,6 +70,7 @@ impl Default for FjallConfig {
         Self {
             cache_bytes: 64 * MIB,
             memtable_bytes: 32 * MIB,
+            memtables_bytes_max: 256 * MIB,
             journal_bytes_max: 128 * MIB,
             background_threads: 2,
             scanned: Vec::new(),

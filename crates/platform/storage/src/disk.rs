@@ -28,11 +28,13 @@ use crate::{
 };
 
 mod journal;
+mod memtables;
 mod reclaim;
 mod tail;
 mod tidy;
 
 use journal::JournalSync;
+use memtables::Memtables;
 pub(crate) use tail::whole_batches;
 use tidy::Removed;
 
@@ -81,6 +83,7 @@ struct Disk {
     sync: SyncMode,
     leftovers: reclaim::Leftovers,
     journal_bytes_max: u64,
+    memtables: Memtables,
     /// When journals were last helped to go.
     journals_freed: Mutex<Option<Instant>>,
     /// Whether removed rows became many since someone asked.
@@ -153,6 +156,7 @@ impl Disk {
             sync: config.sync,
             leftovers: reclaim::Leftovers::default(),
             journal_bytes_max: config.journal_bytes_max,
+            memtables: Memtables::within(config.memtables_bytes_max),
             journals_freed: Mutex::default(),
             is_untidy: AtomicBool::new(false),
         })
@@ -314,6 +318,7 @@ impl Engine for Disk {
         for op in batch.iter() {
             check_limits(op)?;
         }
+        let bytes = batch.bytes() as u64;
         let mut changes = fjall::OwnedWriteBatch::with_capacity(self.db.clone(), batch.len());
         for op in batch.into_ops() {
             let Table { rows, removed, .. } = self.tables.find(op.keyspace())?;
@@ -333,7 +338,8 @@ impl Engine for Disk {
                 self.is_untidy.store(true, Ordering::Relaxed);
             }
         }
-        changes.commit().map_err(engine_error)
+        changes.commit().map_err(engine_error)?;
+        self.memtables.wrote(bytes, &self.tables)
     }
 
     fn sync(&self) -> Result<(), StorageError> {

@@ -398,3 +398,29 @@ fn syncs_follow_the_journal_over_its_rotation() {
         );
     }
 }
+
+#[test]
+fn all_memtables_together_are_bounded() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = FjallConfig {
+        memtables_bytes_max: 1024 * 1024,
+        ..FjallConfig::default()
+    };
+    let engine = open_fjall(&folder.path().join("engine"), &BOTH, config).unwrap();
+    let value = [0; 1000];
+    for n in 0..4_000_u32 {
+        engine.write(put(LEFT, &n.to_be_bytes(), &value)).unwrap();
+        engine.write(put(RIGHT, &n.to_be_bytes(), &value)).unwrap();
+    }
+    // 8 MB were written, and neither keyspace had a full memtable of its own.
+    let tables = std::fs::read_dir(folder.path().join("engine/keyspaces"))
+        .unwrap()
+        .filter(|keyspace| {
+            let tables = keyspace.as_ref().unwrap().path().join("tables");
+            std::fs::read_dir(tables).is_ok_and(|tables| tables.count() > 0)
+        });
+    assert!(tables.count() >= 2, "nothing was flushed");
+    for n in 0..4_000_u32 {
+        assert!(engine.get(RIGHT, &n.to_be_bytes()).unwrap().is_some());
+    }
+}

@@ -34,9 +34,6 @@ mod tests;
 /// Parts that are locked each for itself. A tenant lives in one.
 const PARTS: usize = 16;
 
-/// What all gaps together may occupy: about 100,000 of them.
-const BYTES_MAX: usize = 16 << 20;
-
 /// What a gap costs beside its two keys.
 const GAP_OVERHEAD_BYTES: usize = 96;
 
@@ -81,11 +78,7 @@ struct Part {
 }
 
 impl Absent {
-    pub(crate) fn new(meters: &dyn Meters) -> Self {
-        Self::with_bound(BYTES_MAX, meters)
-    }
-
-    fn with_bound(bytes_max: usize, meters: &dyn Meters) -> Self {
+    pub(crate) fn new(bytes_max: usize, meters: &dyn Meters) -> Self {
         Self {
             parts: (0..PARTS).map(|_| RwLock::default()).collect(),
             hasher: RandomState::new(),

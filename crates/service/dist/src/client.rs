@@ -102,7 +102,7 @@ impl Dist {
         Self(Arc::new(Inner {
             range,
             cache: Cache::new(config, meters),
-            absent: Absent::new(meters),
+            absent: Absent::new(config.gaps_bytes_max, meters),
             this,
             stamps,
             loads: Loads::default(),

@@ -94,7 +94,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let name = TenantName::new("bench")?;
     let tenant = wait(|done| registry.tenant(&name, done))?;
     let events = Events::new(Vec::new());
-    let inbox = Inbox::open(&kv, dist, registry, clock.clone(), events, &NoMeters)?;
+    let inbox = Inbox::open(
+        &kv,
+        dist,
+        registry,
+        clock.clone(),
+        events,
+        &NoMeters,
+        bifrust_inbox::Config::default(),
+    )?;
     let (tell, events) = channel();
     let ends = Arc::new(Ends(tell.clone()));
     inbox.bind(ends.clone(), ends);

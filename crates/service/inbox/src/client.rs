@@ -63,13 +63,14 @@ impl Inbox {
         clock: Clock,
         events: Events,
         meters: &dyn Meters,
+        config: Config,
     ) -> Result<Self, OpenError> {
         let (routes, tenants) = (Arc::new(dist), Arc::new(registry));
         let reporting = Reporting {
             events,
             metrics: Metrics::new(meters),
         };
-        Self::open_with(node, routes, tenants, clock, reporting, Config::default())
+        Self::open_with(node, routes, tenants, clock, reporting, config)
     }
 
     pub(crate) fn open_with(

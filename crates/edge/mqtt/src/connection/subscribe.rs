@@ -271,6 +271,10 @@ impl Shard {
             };
             let tenant = session.tenant.number;
             let max = session.tenant.settings.load().max_topic_filters_per_inbox as usize;
+            let filter = &self.subscriptions.own(tenant, filter);
+            let Some(session) = self.session(seat) else {
+                return;
+            };
             let Some(added) = session.add_subscription(filter, item.options, max) else {
                 item.reason = Some(ReasonCode::QUOTA_EXCEEDED);
                 continue;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bifrust_dist::Publication;
 use bifrust_model::{Message, Qos, Settings};
 
+use super::charge::Charge;
 use super::fifo::Fifo;
 use super::share::Shared;
 
@@ -58,36 +59,36 @@ pub(crate) enum Offered {
     Overflow,
 }
 
-/// First in, first out, within `SessionInboxSize` and `SessionInboxBytes`.
+/// First in, first out, within `SessionInboxSize` and `SessionInboxBytes` and what its shard has left.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
-    items: Fifo<Outgoing>,
+    items: Fifo<(Outgoing, Charge)>,
     bytes: u64,
 }
 
 impl Queue {
-    pub(crate) fn offer(&mut self, item: Outgoing, settings: &Settings) -> Offered {
+    pub(crate) fn offer(&mut self, item: Outgoing, charge: Charge, settings: &Settings) -> Offered {
         let weight = item.body.weight() as u64;
         let mut offered = Offered::Taken;
-        if !self.has_room(weight, settings) {
+        if !self.has_room(weight, settings) || charge.is_too_much(self.bytes) {
             if item.qos != Qos::AtMostOnce {
                 return Offered::Overflow;
             }
             let is_oldest_qos0 = self
                 .items
                 .front()
-                .is_some_and(|oldest| oldest.qos == Qos::AtMostOnce);
+                .is_some_and(|(oldest, _)| oldest.qos == Qos::AtMostOnce);
             if !settings.qos0_drop_oldest || !is_oldest_qos0 {
                 return Offered::DroppedNew;
             }
             self.pop();
-            if !self.has_room(weight, settings) {
+            if !self.has_room(weight, settings) || charge.is_too_much(self.bytes) {
                 return Offered::DroppedNew;
             }
             offered = Offered::DroppedOldest;
         }
         self.bytes += weight;
-        self.items.push_back(item);
+        self.items.push_back((item, charge));
         offered
     }
 
@@ -97,11 +98,11 @@ impl Queue {
     }
 
     pub(crate) fn front(&self) -> Option<&Outgoing> {
-        self.items.front()
+        self.items.front().map(|(item, _)| item)
     }
 
     pub(crate) fn pop(&mut self) -> Option<Outgoing> {
-        let item = self.items.pop_front()?;
+        let (item, _) = self.items.pop_front()?;
         self.bytes -= item.body.weight() as u64;
         self.items.trim();
         Some(item)
@@ -120,6 +121,7 @@ impl Queue {
 mod tests {
     use bifrust_model::{ClientId, Hlc, Topic};
 
+    use super::super::charge::Room;
     use super::*;
 
     fn item(qos: Qos, payload: &'static [u8]) -> Outgoing {
@@ -141,6 +143,47 @@ mod tests {
         }
     }
 
+    fn offer(queue: &mut Queue, item: Outgoing, settings: &Settings) -> Offered {
+        let charge = Room::of(usize::MAX).charge(&item.body);
+        queue.offer(item, charge, settings)
+    }
+
+    #[test]
+    fn all_queues_together_are_bounded_and_the_largest_is_full_first() {
+        let room = Room::of(64 * 1024);
+        let settings = Settings::default();
+        let (mut large, mut small) = (Queue::default(), Queue::default());
+        let message = item(Qos::AtLeastOnce, &[0; 1000]);
+        let mut offer = |queue: &mut Queue| {
+            let charge = room.charge(&message.body);
+            queue.offer(message.clone(), charge, &settings)
+        };
+        while offer(&mut large) == Offered::Taken {}
+        assert_eq!(offer(&mut small), Offered::Taken);
+        assert!((30..60).contains(&large.len()), "{}", large.len());
+        let mut others: Vec<_> = (0..30).map(|_| Queue::default()).collect();
+        let taken = others.iter_mut().map(&mut offer);
+        let taken = taken.filter(|offered| *offered == Offered::Taken).count();
+        assert!((5..20).contains(&taken), "{taken}");
+        assert!(room.used() <= 64 * 1024 + 2000);
+        drop((large, small, others));
+        assert_eq!(room.used(), 0);
+    }
+
+    #[test]
+    fn a_message_for_many_is_counted_once() {
+        let room = Room::of(usize::MAX);
+        let message = item(Qos::AtLeastOnce, &[0; 1000]);
+        let charge = room.charge(&message.body);
+        let before = room.used();
+        let others: Vec<_> = (0..10).map(|_| charge.clone()).collect();
+        assert!(room.used() - before < 1000);
+        drop(charge);
+        assert!(room.used() > 1000);
+        drop(others);
+        assert_eq!(room.used(), 0);
+    }
+
     #[test]
     fn qos0_is_dropped_and_higher_qos_overflows_at_the_bound() {
         let settings = Settings {
@@ -150,15 +193,15 @@ mod tests {
         };
         let mut queue = Queue::default();
         assert_eq!(
-            queue.offer(item(Qos::AtMostOnce, b"a"), &settings),
+            offer(&mut queue, item(Qos::AtMostOnce, b"a"), &settings),
             Offered::Taken
         );
         assert_eq!(
-            queue.offer(item(Qos::AtMostOnce, b"b"), &settings),
+            offer(&mut queue, item(Qos::AtMostOnce, b"b"), &settings),
             Offered::DroppedNew
         );
         assert_eq!(
-            queue.offer(item(Qos::AtLeastOnce, b"c"), &settings),
+            offer(&mut queue, item(Qos::AtLeastOnce, b"c"), &settings),
             Offered::Overflow
         );
         let drop_oldest = Settings {
@@ -166,7 +209,7 @@ mod tests {
             ..settings
         };
         assert_eq!(
-            queue.offer(item(Qos::AtMostOnce, b"d"), &drop_oldest),
+            offer(&mut queue, item(Qos::AtMostOnce, b"d"), &drop_oldest),
             Offered::DroppedOldest
         );
         assert_eq!(&*queue.pop().unwrap().body.payload, b"d");
@@ -181,11 +224,11 @@ mod tests {
         };
         let mut queue = Queue::default();
         assert_eq!(
-            queue.offer(item(Qos::AtLeastOnce, b"12345"), &settings),
+            offer(&mut queue, item(Qos::AtLeastOnce, b"12345"), &settings),
             Offered::Taken
         );
         assert_eq!(
-            queue.offer(item(Qos::AtLeastOnce, b""), &settings),
+            offer(&mut queue, item(Qos::AtLeastOnce, b""), &settings),
             Offered::Overflow
         );
     }

@@ -17,6 +17,7 @@ use crate::connection::{Connection, Ending, codec_qos};
 use crate::fault::{Fault, planted};
 use crate::mailbox::Seat;
 use crate::metrics::Drop;
+use crate::session::charge::Charge;
 use crate::session::queue::{Body, Offered, Outgoing};
 use crate::session::window::packet_id;
 use crate::subscriptions::{LocalMatch, Target};
@@ -41,6 +42,8 @@ struct Templates<'a> {
     /// By version, QoS, RETAIN.
     made: [Option<Rc<PublishTemplate>>; 12],
     is_wanted: bool,
+    /// Of the message in the shard's queues, once it waits in one.
+    charge: Option<Charge>,
 }
 
 impl<'a> Templates<'a> {
@@ -50,6 +53,7 @@ impl<'a> Templates<'a> {
             expiry,
             made: Default::default(),
             is_wanted: receivers > 1,
+            charge: None,
         }
     }
 
@@ -164,7 +168,10 @@ impl Shard {
             // Much came in one turn: what is there goes out first.
             self.flush_connection(slot);
         }
-        self.offer(slot, item);
+        let room = &self.room;
+        let charge = (templates.charge).get_or_insert_with(|| room.charge(&publication.message));
+        let charge = charge.clone();
+        self.offer_charged(slot, item, charge);
     }
 
     /// Writes a message that has nothing before it.
@@ -216,8 +223,13 @@ impl Shard {
         }
     }
 
-    /// Puts a message behind those that wait, within the session's bounds.
+    /// Puts a message behind those that wait, within the bounds of the session and of all queues.
     pub(crate) fn offer(&mut self, slot: u32, item: Outgoing) {
+        let charge = self.room.charge(&item.body);
+        self.offer_charged(slot, item, charge);
+    }
+
+    fn offer_charged(&mut self, slot: u32, item: Outgoing, charge: Charge) {
         let Some(connection) = self.connections.get_mut(slot as usize) else {
             return;
         };
@@ -228,7 +240,7 @@ impl Shard {
         let settings = session.tenant.settings.load();
         let qos = item.qos;
         let topic = item.body.topic.clone();
-        let offered = session.queue.offer(item, &settings);
+        let offered = session.queue.offer(item, charge, &settings);
         drop(settings);
         let seat = Seat { slot, generation };
         match offered {

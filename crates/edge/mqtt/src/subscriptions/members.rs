@@ -1,7 +1,7 @@
 //! Subscriptions of groups: each has a route of its own, since a group's members are known one by one.
 
 use bifrust_model::{SubscriptionOptions, TenantNumber, TopicFilter};
-use bytestring::ByteString;
+use smallvec::smallvec;
 
 use super::{Filter, RouteStep, Subscriptions};
 use crate::mailbox::Seat;
@@ -22,18 +22,14 @@ impl Subscriptions {
             entry.subscribers.push((seat.slot, options));
             return (at, entry.route.wanted_anew());
         }
-        // A copy: the text given shares its memory with a whole packet.
-        let text = ByteString::from(filter.as_str());
-        let filter = TopicFilter::new(text).unwrap_or_else(|_| filter.clone());
         let at = self.filters.insert(Filter {
             tenant,
             filter: filter.clone(),
-            subscribers: vec![(seat.slot, options)],
+            subscribers: smallvec![(seat.slot, options)],
             member: Some(seat),
             route: Default::default(),
-            waiters: Default::default(),
         });
-        self.members.insert((seat, filter), at);
+        self.members.insert(key, at);
         (at, self.filters[at].route.wanted())
     }
 

@@ -114,6 +114,57 @@ fn route_calls_never_race() {
     assert!(subscriptions.by_text.is_empty());
 }
 
+#[test]
+fn what_ends_leaves_no_memory_behind() {
+    let mut subscriptions = Subscriptions::default();
+    let filters: Vec<_> = (0..100)
+        .map(|n| filter(&format!("a/{}/+/{n}", n / 10)))
+        .collect();
+    for filter in &filters {
+        let own = subscriptions.own(TENANT, filter);
+        let (at, _) = subscriptions.add(1, TENANT, &own, options(Qos::AtMostOnce, 0));
+        subscriptions.routed(at, true);
+    }
+    assert_eq!(slots(&mut subscriptions, "a/3/x/35"), [1]);
+    for filter in &filters {
+        let (at, _) = subscriptions.remove(1, TENANT, filter).unwrap();
+        subscriptions.routed(at, true);
+    }
+    assert!(slots(&mut subscriptions, "a/3/x/35").is_empty());
+    assert_eq!(subscriptions.filters.capacity(), 0);
+    assert_eq!(subscriptions.tenants[&TENANT].trie.memory(), 0);
+}
+
+#[test]
+fn a_filter_does_not_keep_its_packet() {
+    let subscriptions = Subscriptions::default();
+    let packet = ByteString::from("a/+ and much more");
+    let slice = TopicFilter::new(packet.slice_ref(&packet[..3])).unwrap();
+    let own = subscriptions.own(TENANT, &slice);
+    assert_eq!(own, slice);
+    assert_ne!(own.as_str().as_ptr(), packet.as_ptr());
+}
+
+#[test]
+fn results_are_bounded_by_their_bytes() {
+    let mut subscriptions = Subscriptions::within(10_000);
+    let held: Vec<_> = (0..100)
+        .map(|n| subscriptions.matches(TENANT, &format!("topic/{n}")))
+        .collect();
+    assert!(subscriptions.cache_bytes <= 10_000);
+    assert!(held[0].is_stale() && !held[99].is_stale());
+    subscriptions.add(1, TENANT, &filter("+/99"), options(Qos::AtMostOnce, 0));
+    subscriptions.matches(TENANT, "topic/99");
+    for n in 0..100 {
+        let exact = filter(&format!("topic/{n}"));
+        subscriptions.add(1, TENANT, &exact, options(Qos::AtMostOnce, 0));
+    }
+    assert_eq!(
+        (subscriptions.cache.len(), subscriptions.cache_bytes),
+        (0, 0)
+    );
+}
+
 fn level() -> impl Strategy<Value = String> {
     prop::sample::select(vec!["a", "b", "", "$s"]).prop_map(str::to_owned)
 }

@@ -143,6 +143,7 @@ impl Broker {
             clock.clone(),
             events.clone(),
             &NoMeters,
+            bifrust_inbox::Config::default(),
         )
         .unwrap();
         let dict = Dict::new();

@@ -30,6 +30,8 @@ pub(crate) enum Scenario {
     Offline,
     /// Retained messages stored, then delivered to one subscriber.
     Retain,
+    /// Many wildcard filters: memory of each, and latency of a publish that matches one.
+    Subscribe,
 }
 
 /// Put load on a broker and measure what it does.
@@ -42,7 +44,8 @@ pub(crate) enum Scenario {
   bifrust bench fan-out --clients 500 --window 16 --messages 2000 --pid $(pidof mosquitto)
   bifrust bench shared --clients 20 --members 5 --qos 1
   bifrust bench connect --clients 15000 --hold 10 --pid 4711
-  bifrust bench retain --messages 100000 --json")]
+  bifrust bench retain --messages 100000 --json
+  bifrust bench subscribe --clients 100 --filters 10000 --persistent --pid 4711")]
 pub(crate) struct Arguments {
     /// What kind of load
     pub(crate) scenario: Scenario,
@@ -75,7 +78,8 @@ pub(crate) struct Arguments {
     /// Messages per second over all publishers, instead of as fast as the window lets
     #[arg(short, long)]
     pub(crate) rate: Option<f64>,
-    /// Messages to publish in all; with `offline`, for each session
+    /// Messages to publish in all; with `offline`, for each session; with `subscribe`, at each number of
+    /// filters
     #[arg(short, long)]
     pub(crate) messages: Option<u64>,
     /// Seconds to publish for, where --messages is not given
@@ -84,7 +88,13 @@ pub(crate) struct Arguments {
     /// Seconds of load before counting begins
     #[arg(long, default_value_t = 0.0)]
     pub(crate) warm_up: f64,
-    /// Seconds to hold the connections open (`connect`)
+    /// Filters of each client (`subscribe`)
+    #[arg(short, long, default_value_t = 100)]
+    pub(crate) filters: usize,
+    /// Whether the subscribers have persistent sessions (`subscribe`)
+    #[arg(long)]
+    pub(crate) persistent: bool,
+    /// Seconds from the last connection or filter to when memory is read (`connect`, `subscribe`)
     #[arg(long, default_value_t = 10.0)]
     pub(crate) hold: f64,
     /// Keep alive of every client in seconds
@@ -127,6 +137,7 @@ impl Arguments {
     pub(crate) fn check(&self) -> anyhow::Result<()> {
         ensure!(self.clients > 0, "--clients is 0: at least one is needed");
         ensure!(self.members > 0, "--members is 0: at least one is needed");
+        ensure!(self.filters > 0, "--filters is 0: at least one is needed");
         ensure!(
             self.window > 0,
             "--window is 0: at least one message has to be under way"

@@ -131,21 +131,39 @@ impl Link {
 
     /// Subscribes and waits for the grant; packets that arrive before it stay readable.
     pub(super) async fn subscribe(&mut self, filter: String, qos: Qos) -> anyhow::Result<()> {
+        self.subscribe_all(vec![filter], qos).await
+    }
+
+    /// The same for several filters in one packet.
+    pub(super) async fn subscribe_all(
+        &mut self,
+        filters: Vec<String>,
+        qos: Qos,
+    ) -> anyhow::Result<()> {
         let packet_id = self.take_id();
+        let subscriptions = filters.iter().map(|filter| Subscription {
+            filter: filter.clone().into(),
+            options: SubscriptionOptions::with_qos(qos),
+        });
         self.push(&Packet::Subscribe(Subscribe {
             packet_id,
-            subscriptions: vec![Subscription {
-                filter: filter.clone().into(),
-                options: SubscriptionOptions::with_qos(qos),
-            }],
+            subscriptions: subscriptions.collect(),
             subscription_id: None,
             user_properties: Default::default(),
         }))?;
         match timeout(Duration::from_secs(HANDSHAKE_SECONDS), self.receive()).await?? {
-            Packet::Suback(suback) => match suback.reasons.first() {
-                Some(reason) if !reason.is_error() => Ok(()),
-                other => bail!("subscription to {filter} refused: {other:?}"),
-            },
+            Packet::Suback(suback) => {
+                if suback.reasons.len() != filters.len() {
+                    bail!("SUBACK answers another number of filters");
+                }
+                let mut answered = filters.iter().zip(&suback.reasons);
+                match answered.find(|(_, reason)| reason.is_error()) {
+                    None => Ok(()),
+                    Some((filter, reason)) => {
+                        bail!("subscription to {filter} refused: {reason:?}")
+                    }
+                }
+            }
             other => bail!("{} instead of SUBACK", other.packet_type()),
         }
     }

@@ -39,7 +39,10 @@ pub(super) struct Phase {
     pub(super) per_cpu_second: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) broker_resident_bytes: Option<u64>,
-    /// Growth of the broker's memory for each connection.
+    /// Filters that were held.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) filters: Option<u64>,
+    /// Growth of the broker's memory for each connection or filter.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) resident_bytes_each: Option<f64>,
 }
@@ -135,7 +138,11 @@ impl Report {
 
 impl Phase {
     fn write(&self, scenario: &str, out: &mut impl Write) -> anyhow::Result<()> {
-        writeln!(out, "{scenario} {}: {:.2} s", self.name, self.seconds)?;
+        write!(out, "{scenario} {}", self.name)?;
+        if let Some(filters) = self.filters {
+            write!(out, " with {filters} filters")?;
+        }
+        writeln!(out, ": {:.2} s", self.seconds)?;
         writeln!(
             out,
             "  sent      {:>12}  {:>12.0}/s",
@@ -171,7 +178,11 @@ impl Phase {
             writeln!(out)?;
         }
         if let Some(each) = self.resident_bytes_each {
-            writeln!(out, "  memory: {each:.0} bytes for each connection")?;
+            let of = match self.filters {
+                Some(_) => "filter",
+                None => "connection",
+            };
+            writeln!(out, "  memory: {each:.0} bytes for each {of}")?;
         }
         Ok(())
     }

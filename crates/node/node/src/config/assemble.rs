@@ -10,12 +10,15 @@ use super::effective::Effective;
 use super::problem::{Place, Problem, Problems};
 use super::values::{Value, Values};
 use super::{Auth, Config, Limits, Loaded, Log, LogFormat, Sources, Storage, Sys};
+use crate::memory::{Memory, default_limit};
 
 /// The switch of the durability test that shows that it would notice lost syncs.
 const UNSYNCED: &str = "BIFRUST_TEST_NO_FSYNC";
 const API_PORT: u16 = 8091;
 /// Seconds between two rounds of `$SYS`, as mosquitto has it.
 const SYS_INTERVAL: u64 = 10;
+/// More means fewer, larger tables, and a longer restart.
+const MEMTABLE_BYTES: u64 = 32 << 20;
 /// Password checks that may wait: a reconnect storm of that many clients is served, if slowly.
 const AUTH_QUEUE: u64 = 20_000;
 
@@ -65,6 +68,8 @@ impl Assembly<'_> {
         self.note_settings(&settings);
         let tenants = self.tenants(&settings);
         let (keys, listeners) = self.listeners(is_dev).into_iter().unzip();
+        let shards = size(values.number("limits.shards", cores())).min(64);
+        let memory = self.memory(shards);
         let config = Config {
             listeners,
             api: values.address("api.address", (Ipv4Addr::LOCALHOST, API_PORT).into()),
@@ -85,21 +90,27 @@ impl Assembly<'_> {
                 queue_max: size(values.number("auth.queue", AUTH_QUEUE)),
             },
             limits: Limits {
-                shards: size(values.number("limits.shards", cores())).min(64),
+                shards,
                 max_tenants: values.number("limits.max_tenants", 100_000),
                 connect_timeout_seconds: values.number("limits.connect_timeout_seconds", 10),
                 publish_timeout_seconds: values.number("limits.publish_timeout_seconds", 10),
                 stop_seconds: values.number("limits.stop_seconds", 10),
             },
             storage: Storage {
-                cache_bytes: values.number("storage.cache_bytes", 64 << 20),
-                memtable_bytes: values.number("storage.memtable_bytes", 32 << 20),
+                cache_bytes: memory.blocks,
+                memtable_bytes: values
+                    .number(
+                        "storage.memtable_bytes",
+                        MEMTABLE_BYTES.min(memory.memtables / 2),
+                    )
+                    .min(memory.memtables / 2),
                 journal_bytes: values.number("storage.journal_bytes", 256 << 20),
                 free_bytes_min: match values.get("storage.free_bytes_min") {
                     Some(Value::Number(bytes)) => Some(*bytes),
                     _ => None,
                 },
             },
+            memory,
             data,
             settings,
             tenants,
@@ -126,6 +137,22 @@ impl Assembly<'_> {
             tenant: tenant?,
             interval_seconds,
         })
+    }
+
+    fn memory(&mut self, shards: usize) -> Memory {
+        let limit = self.values.number("limits.memory_limit", default_limit());
+        let mut memory = Memory::divide(limit, shards);
+        let blocks = self.values.number("storage.cache_bytes", memory.blocks);
+        if blocks > memory.blocks {
+            let told = format!(
+                "{blocks} is more than the share of limits.memory_limit, {}: all together may take \
+                 that much more",
+                memory.blocks
+            );
+            self.warn("storage.cache_bytes", told);
+        }
+        memory.blocks = blocks;
+        memory
     }
 
     fn check_addresses(&mut self, keys: Vec<String>, config: &Config) {

@@ -40,6 +40,8 @@ fn default(key: &str, effective: &[Effective]) -> Option<String> {
         "auth.file" => "users.toml beside the config file, else in the data folder",
         "auth.threads" => "half of the cores",
         "limits.shards" => "one per core",
+        "limits.memory_limit" => "a quarter of the machine's or cgroup's memory, 256 MiB to 1 GiB",
+        "storage.cache_bytes" => "an eighth of limits.memory_limit",
         "listeners.[].kind" => "\"tcp\"",
         key => match listener_default(key) {
             Some(words) => words,

@@ -10,8 +10,12 @@ use bifrust_plugin_api::AuthMethod;
 
 use super::suggest;
 use super::values::Value;
+use crate::memory;
 
 const GIB: u64 = 1 << 30;
+
+/// Units of sizes, as they are written behind a number.
+const UNITS: [(&str, u64); 4] = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", GIB), ("B", 1)];
 
 /// A key. In its path `[]` stands for each entry of a list, `*` for a tenant's name.
 #[derive(Clone, Debug)]
@@ -26,6 +30,8 @@ pub(super) struct Key {
 pub(super) enum Takes {
     Switch,
     Number(RangeInclusive<u64>),
+    /// A number of bytes, or one with a unit.
+    Bytes(RangeInclusive<u64>),
     /// A number or "none".
     Limit(RangeInclusive<u64>),
     Word(&'static [&'static str]),
@@ -117,7 +123,7 @@ const LISTENER_OPTIONS: [(&str, Takes, &str); 14] = [
 
 /// All keys.
 pub(super) fn known() -> Vec<Key> {
-    use Takes::{Address, AddressOrOff, Host, Number, Path, Switch, Tenant, Word};
+    use Takes::{Address, AddressOrOff, Bytes, Host, Number, Path, Switch, Tenant, Word};
     let own = [
         ("data", Path, "the data folder"),
         ("listen.tcp", AddressOrOff, "MQTT over TCP"),
@@ -223,23 +229,28 @@ pub(super) fn known() -> Vec<Key> {
             "time that a graceful stop may take",
         ),
         (
+            "limits.memory_limit",
+            Bytes(memory::LIMIT_MIN..=1024 * GIB),
+            "caches, memtables and queues together, without connections",
+        ),
+        (
             "storage.cache_bytes",
-            Number(1 << 20..=256 * GIB),
-            "cache of cold rows",
+            Bytes(1 << 20..=256 * GIB),
+            "cache of cold rows; its share of limits.memory_limit if left out",
         ),
         (
             "storage.memtable_bytes",
-            Number(1 << 20..=GIB),
-            "recent rows in memory, per keyspace",
+            Bytes(1 << 20..=GIB),
+            "recent rows in memory, per keyspace, within the share of limits.memory_limit",
         ),
         (
             "storage.journal_bytes",
-            Number(64 << 20..=64 * GIB),
+            Bytes(64 << 20..=64 * GIB),
             "journals on disk before they are flushed",
         ),
         (
             "storage.free_bytes_min",
-            Number(0..=1 << 50),
+            Bytes(0..=1 << 50),
             "free bytes below which writes stop; 5 % within 128 and 512 MiB if left out",
         ),
     ];
@@ -288,6 +299,12 @@ impl fmt::Display for Takes {
                     range.end()
                 )
             }
+            Self::Bytes(range) => write!(
+                f,
+                "bytes from {} to {}, or \"768MiB\" (KiB, MiB, GiB)",
+                range.start(),
+                range.end()
+            ),
             Self::Limit(range) => write!(
                 f,
                 "a whole number from {} to {}, or \"none\"",
@@ -332,6 +349,10 @@ impl Takes {
                 Ok(number) => self.number(number),
                 Err(_) => Err(format!("{text:?} is not {self}")),
             },
+            Self::Bytes(_) => match text.parse() {
+                Ok(number) => self.number(number),
+                Err(_) => self.text(text),
+            },
             Self::Limit(_) if text != "none" => match text.parse() {
                 Ok(number) => self.number(number),
                 Err(_) => Err(format!("{text:?} is not {self}")),
@@ -347,7 +368,7 @@ impl Takes {
 
     /// Takes a number.
     pub(super) fn number(&self, number: i128) -> Result<Value, String> {
-        let (Self::Number(range) | Self::Limit(range)) = self else {
+        let (Self::Number(range) | Self::Bytes(range) | Self::Limit(range)) = self else {
             return Err(format!("{number} is a number; what fits is {self}"));
         };
         u64::try_from(number)
@@ -364,6 +385,10 @@ impl Takes {
             Self::Switch | Self::Number(_) => Err(format!(
                 "{text:?} is a text; what fits is {self}, without quotes"
             )),
+            Self::Bytes(_) => match bytes(text) {
+                Some(bytes) => self.number(bytes.into()),
+                None => Err(format!("{text:?} is no size; what fits is {self}")),
+            },
             Self::Limit(_) if text == "none" => taken(),
             Self::Limit(_) => Err(format!("{text:?} does not fit; what fits is {self}")),
             Self::Word(words) if words.contains(&text) => taken(),
@@ -425,6 +450,14 @@ fn is_host(text: &str) -> bool {
 fn is_origin(text: &str) -> bool {
     let host = text.split_once("://").map(|(_, host)| host);
     host.is_some_and(|host| !host.is_empty() && !host.contains('/'))
+}
+
+/// A number and its unit.
+fn bytes(text: &str) -> Option<u64> {
+    let (number, unit) = UNITS
+        .iter()
+        .find_map(|(name, unit)| Some((text.strip_suffix(name)?, unit)))?;
+    number.trim_end().parse::<u64>().ok()?.checked_mul(*unit)
 }
 
 /// An address that may have been meant.

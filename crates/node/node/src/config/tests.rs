@@ -488,3 +488,42 @@ auth = "anonymous"
         ]
     );
 }
+
+#[test]
+fn sizes_may_have_a_unit_and_divide_the_memory() {
+    let memory = |text: &str| config(text).memory;
+    let set = memory("[limits]\nshards = 2\nmemory_limit = \"768MiB\"\n");
+    assert_eq!(set, Memory::divide(768 << 20, 2));
+    assert_eq!(
+        memory("[limits]\nshards = 2\nmemory_limit = 805306368\n"),
+        set
+    );
+    let sources = with_environment(&[("BIFRUST__LIMITS__MEMORY_LIMIT", "1GiB")]);
+    let limit = sources.load().unwrap().config.memory.limit;
+    assert_eq!(limit, 1 << 30);
+    let told = problems("[limits]\nmemory_limit = \"1 MB\"\n");
+    let fits = "what fits is bytes from 134217728 to 1099511627776, or \"768MiB\" (KiB, MiB, GiB)";
+    assert_eq!(
+        told,
+        [format!(
+            "b.toml:2: limits.memory_limit: \"1 MB\" is no size; {fits}"
+        )]
+    );
+    let told = problems("[limits]\nmemory_limit = \"1MiB\"\n");
+    assert_eq!(
+        told,
+        [format!(
+            "b.toml:2: limits.memory_limit: 1048576 is out of range; {fits}"
+        )]
+    );
+}
+
+#[test]
+fn a_part_that_is_set_itself_takes_that() {
+    let text = "[limits]\nmemory_limit = \"256MiB\"\n[storage]\ncache_bytes = \"64MiB\"\n";
+    let loaded = sources(text).load().unwrap();
+    assert_eq!(loaded.config.storage.cache_bytes, 64 << 20);
+    let told: Vec<_> = loaded.warnings.0.iter().map(ToString::to_string).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].starts_with("b.toml:4: storage.cache_bytes: 67108864 is more than the share"));
+}

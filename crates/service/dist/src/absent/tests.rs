@@ -15,7 +15,7 @@ use crate::store::{Answer, Query, Routes};
 const TENANT: TenantNumber = TenantNumber(7);
 
 fn absent() -> Absent {
-    Absent::new(&NoMeters)
+    Absent::new(16 << 20, &NoMeters)
 }
 
 fn key(filter: &str) -> Bytes {
@@ -172,7 +172,7 @@ fn a_route_added_under_a_read_is_not_in_its_gaps() {
 
 #[test]
 fn gaps_stay_within_their_bound() {
-    let absent = Absent::with_bound(20_000, &NoMeters);
+    let absent = Absent::new(20_000, &NoMeters);
     let gap = |tenant: u64, number: u64| Gap {
         start: [&TenantNumber(tenant).key()[..], &number.to_be_bytes()].concat(),
         end: [&TenantNumber(tenant).key()[..], &number.to_be_bytes(), &[0]].concat(),
@@ -211,7 +211,7 @@ fn a_walk_that_takes_too_long_is_left_to_a_read() {
 /// Threads add and remove routes while others read and enter gaps, and gaps are given up.
 #[test]
 fn racing_reads_changes_and_evictions_never_hide_a_route() {
-    let absent = Absent::with_bound(2_000, &NoMeters);
+    let absent = Absent::new(2_000, &NoMeters);
     let rows = Mutex::new(BTreeSet::new());
     let name = |number: usize| format!("t/{}", number % 40);
     let read = |tenant: TenantNumber, topic: &str| {

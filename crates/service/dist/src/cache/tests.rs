@@ -15,6 +15,7 @@ fn cache(entries: usize, bytes: usize) -> Cache {
     let config = Config {
         cache_entries_max: NonZeroUsize::new(entries).unwrap(),
         cache_bytes_max: NonZeroUsize::new(bytes).unwrap(),
+        ..Config::default()
     };
     Cache::new(&config, &NoMeters)
 }
