@@ -126,6 +126,10 @@ impl Session {
             }
             Err(_) if self.subscriptions.len() >= max => None,
             Err(at) => {
+                if self.subscriptions.is_empty() {
+                    // Many sessions have just one.
+                    self.subscriptions.reserve_exact(1);
+                }
                 self.subscriptions.insert(at, (filter.clone(), options));
                 Some(Added::New)
             }

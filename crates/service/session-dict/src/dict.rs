@@ -51,10 +51,10 @@ struct Owner {
     connection: ConnectionRef,
     user: Option<Arc<str>>,
     /// Who comes next: the owner was kicked for this one. Proved to be the same user, as is the one
-    /// below.
-    next: Option<Claimant>,
+    /// below. Boxed both, as hardly a session has them.
+    next: Option<Box<Claimant>>,
     /// Who comes after that, until somebody newer comes.
-    newest: Option<Claimant>,
+    newest: Option<Box<Claimant>>,
 }
 
 struct Claimant {
@@ -69,11 +69,11 @@ enum Turn {
     Kick {
         owner: ConnectionRef,
         by: SocketAddr,
-        superseded: Option<Claimant>,
+        superseded: Option<Box<Claimant>>,
     },
     /// The claimant owns the session now, and is asked for it at once if somebody else waits.
     Grant {
-        claimant: Claimant,
+        claimant: Box<Claimant>,
         waiting: Option<SocketAddr>,
     },
     Nothing,
@@ -219,7 +219,7 @@ fn enter(owners: &mut Owners, key: SessionKey, user: Option<Arc<str>>, claimant:
     Turn::Kick {
         owner: entry.connection,
         by,
-        superseded: place.replace(claimant),
+        superseded: place.replace(Box::new(claimant)),
     }
 }
 
@@ -227,7 +227,7 @@ fn leave(owners: &mut Owners, key: &SessionKey, me: ConnectionRef) -> Turn {
     let Some(entry) = owners.get_mut(key) else {
         return Turn::Nothing;
     };
-    let is_mine = |claimant: &mut Claimant| claimant.connection == me;
+    let is_mine = |claimant: &mut Box<Claimant>| claimant.connection == me;
     if entry.connection == me {
         let Some(claimant) = entry.next.take() else {
             owners.remove(key);
