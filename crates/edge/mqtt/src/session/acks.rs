@@ -114,7 +114,11 @@ impl Acks {
         }
         self.first += 1;
         let entry = self.entries.pop_front()?;
-        self.entries.trim();
+        match entry.answer.kind {
+            AckKind::Puback | AckKind::Pubrec | AckKind::Pubcomp => self.entries.trim(),
+            // Nothing that idles between pings keeps room for more.
+            AckKind::Suback(_) | AckKind::Unsuback(_) | AckKind::Pingresp => self.entries.release(),
+        }
         Some(entry.answer)
     }
 

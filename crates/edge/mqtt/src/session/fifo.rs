@@ -15,6 +15,13 @@ const KEPT: usize = 64;
 pub(crate) struct Fifo<T>(Option<Box<VecDeque<T>>>);
 
 impl<T> Fifo<T> {
+    /// Gives memory back if the queue is empty.
+    pub(crate) fn release(&mut self) {
+        if self.is_empty() {
+            self.0 = None;
+        }
+    }
+
     /// Gives memory back if the queue was long and is empty now.
     pub(crate) fn trim(&mut self) {
         if self.is_empty() && self.capacity() > KEPT {
