@@ -284,6 +284,8 @@ impl Subscriptions {
 
     fn forget(&mut self, at: usize) {
         let entry = self.filters.remove(at);
+        // Its number may be the next filter's.
+        self.waiters.remove(&at);
         if let Some(seat) = entry.member {
             self.members.remove(&(seat, entry.filter));
             return;

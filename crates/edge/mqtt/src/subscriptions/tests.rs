@@ -165,6 +165,30 @@ fn results_are_bounded_by_their_bytes() {
     );
 }
 
+#[test]
+fn who_waited_for_a_forgotten_filter_does_not_wait_for_the_next_one() {
+    let mut subscriptions = Subscriptions::default();
+    let seat = Seat {
+        slot: 1,
+        generation: 1,
+    };
+    let add = |subscriptions: &mut Subscriptions, text: &TopicFilter| {
+        subscriptions.add(1, TENANT, text, options(Qos::AtMostOnce, 0))
+    };
+    let gone = filter("a/+");
+    let (at, _) = add(&mut subscriptions, &gone);
+    subscriptions.routed(at, true);
+    subscriptions.remove(1, TENANT, &gone).unwrap();
+    // Its removal is under way.
+    assert_eq!(add(&mut subscriptions, &gone), (at, RouteStep::Wait));
+    subscriptions.wait(at, seat);
+    subscriptions.remove(1, TENANT, &gone).unwrap();
+    subscriptions.routed(at, true);
+    let next = filter("b/+");
+    assert_eq!(add(&mut subscriptions, &next), (at, RouteStep::Add));
+    assert!(subscriptions.routed(at, true).1.is_empty());
+}
+
 fn level() -> impl Strategy<Value = String> {
     prop::sample::select(vec!["a", "b", "", "$s"]).prop_map(str::to_owned)
 }
