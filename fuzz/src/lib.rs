@@ -24,7 +24,7 @@ pub struct Target {
 }
 
 /// All targets, by name.
-pub const TARGETS: [Target; 23] = [
+pub const TARGETS: [Target; 24] = [
     target("certificate", bifrust_mqtt::fuzz::check_certificate),
     target("codec_v31", codec::v31),
     target("codec_v311", codec::v311),
@@ -43,6 +43,7 @@ pub const TARGETS: [Target; 23] = [
     target("records_registry", bifrust_registry::fuzz::check_records),
     target("records_retain", bifrust_retain::fuzz::check_records),
     target("retained_scan", topics::scan),
+    target("rpc_frames", bifrust_rpc::fuzz::check_frames),
     target("topic_filters", topics::filters),
     target("topic_names", topics::names),
     target("users", text::users),
