@@ -116,12 +116,13 @@ fn tables() -> String {
 #[test]
 fn the_page_of_the_protocol_is_true() {
     let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../docs/protocol-rpc.md");
-    let known = std::fs::read_to_string(&file).unwrap();
-    let (before, rest) = known.split_once(BEGIN).unwrap();
-    let (table, after) = rest.split_once(END).unwrap();
+    let known = std::fs::read_to_string(&file).expect("the page is there");
+    let (before, rest) = known.split_once(BEGIN).expect("a table begins");
+    let (table, after) = rest.split_once(END).expect("it ends");
     let seen = tables();
     if std::env::var_os("BIFRUST_BLESS").is_some() {
-        std::fs::write(&file, format!("{before}{BEGIN}{seen}{END}{after}")).unwrap();
+        std::fs::write(&file, format!("{before}{BEGIN}{seen}{END}{after}"))
+            .expect("docs are written");
         return;
     }
     assert_eq!(table, seen, "BIFRUST_BLESS=1 writes the page anew");
