@@ -116,6 +116,24 @@ fn strangers_and_wrong_passwords_get_their_code() {
 }
 
 #[test]
+fn what_a_3_1_client_sends_again_has_dup() {
+    let broker = Broker::start();
+    let mut client = open(&broker);
+    client
+        .send(&old_connect("MQIsdp", 3, 2, &[b"c"]))
+        .expect("open");
+    assert_eq!(read(&mut *client, 4), [0x20, 2, 0, 0]);
+    for (packet, answer) in [
+        (&[0x8A, 6, 0, 1, 0, 1, b'a', 1][..], &[0x90, 3, 0, 1, 1][..]),
+        (&[0xAA, 5, 0, 2, 0, 1, b'a'], &[0xB0, 2, 0, 2]),
+        (&[0x6A, 2, 0, 3], &[0x70, 2, 0, 3]),
+    ] {
+        client.send(packet).expect("open");
+        assert_eq!(read(&mut *client, answer.len()), answer, "3.1, 2.1");
+    }
+}
+
+#[test]
 fn a_malformed_v3_connect_is_closed_without_a_word() {
     let broker = Broker::start();
     // MQTT-3.1.4-1.

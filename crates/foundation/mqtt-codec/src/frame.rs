@@ -3,10 +3,14 @@
 use std::fmt;
 
 use crate::error::DecodeError;
+use crate::packet::Version;
 use crate::varint::{self, Varint};
 
 /// The largest remaining length a fixed header can announce.
 pub const REMAINING_LENGTH_MAX: usize = varint::MAX as usize;
+
+/// The flag of what is sent again.
+const DUP: u8 = 0b1000;
 
 /// The control packet types, by their numbers on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -134,13 +138,14 @@ impl Frame {
 
 /// Reads the fixed header at the start of `buf`; `None` asks for more bytes.
 ///
-/// A wrong first byte is reported as soon as it is there. The body need not have arrived.
+/// A first byte that is wrong in every version is reported as soon as it is there; decoding knows
+/// the version and reports the rest. The body need not have arrived.
 #[inline]
 pub fn peek(buf: &[u8]) -> Result<Option<Frame>, DecodeError> {
     let Some((&first, rest)) = buf.split_first() else {
         return Ok(None);
     };
-    check_first(first)?;
+    check_first(Version::V31, first)?;
     match varint::read(rest) {
         Varint::Value(body_len, used) => Ok(Some(Frame {
             first,
@@ -156,7 +161,7 @@ pub fn peek(buf: &[u8]) -> Result<Option<Frame>, DecodeError> {
 
 /// Checks packet type and flags nibble (MQTT-2.1.3-1, MQTT-3.3.1-2, MQTT-3.3.1-4).
 #[inline]
-pub(crate) fn check_first(first: u8) -> Result<PacketType, DecodeError> {
+pub(crate) fn check_first(version: Version, first: u8) -> Result<PacketType, DecodeError> {
     let packet = PacketType::of(first).ok_or(DecodeError::ReservedPacketType(0))?;
     let flags = first & 0x0f;
     if packet == PacketType::Publish {
@@ -164,11 +169,13 @@ pub(crate) fn check_first(first: u8) -> Result<PacketType, DecodeError> {
             3 => Err(DecodeError::QosThree {
                 field: "PUBLISH QoS",
             }),
-            0 if flags & 0b1000 != 0 => Err(DecodeError::DupWithQos0),
+            0 if flags & DUP != 0 => Err(DecodeError::DupWithQos0),
             _ => Ok(packet),
         };
     }
-    if flags != packet.flags() {
+    // MQTT 3.1, 2.1: whatever has QoS 1 is sent again with DUP.
+    let is_repeated = version == Version::V31 && flags == packet.flags() | DUP;
+    if flags != packet.flags() && !(is_repeated && packet.flags() != 0) {
         return Err(DecodeError::InvalidFlags { packet, flags });
     }
     Ok(packet)

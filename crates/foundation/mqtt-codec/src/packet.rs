@@ -179,7 +179,7 @@ impl Packet {
 /// from a packet that is otherwise wrong.
 #[inline]
 pub fn decode(version: Version, first: u8, body: &[u8]) -> Result<Packet, DecodeError> {
-    match check_first(first)? {
+    match check_first(version, first)? {
         PacketType::Publish
         | PacketType::Connect
         | PacketType::Subscribe
@@ -191,7 +191,7 @@ pub fn decode(version: Version, first: u8, body: &[u8]) -> Result<Packet, Decode
 /// Decodes a body that is already shared: kept fields are slices of it.
 #[inline]
 pub fn decode_owned(version: Version, first: u8, body: Bytes) -> Result<Packet, DecodeError> {
-    match check_first(first)? {
+    match check_first(version, first)? {
         PacketType::Publish => Publish::decode(version, first, body).map(Packet::Publish),
         PacketType::Connect => connect::decode_connect_owned(body)
             .map(|connect| Packet::Connect(Box::new(connect)))

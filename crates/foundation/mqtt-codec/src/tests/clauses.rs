@@ -59,6 +59,22 @@ fn publish5(properties: &[u8]) -> Vec<u8> {
 }
 
 #[test]
+fn what_3_1_sends_again_has_dup() {
+    let subscribe = [0x8A, 6, 0, 1, 0, 1, b'a', 1];
+    let unsubscribe = [0xAA, 5, 0, 1, 0, 1, b'a'];
+    let pubrel = [0x6A, 2, 0, 1];
+    for again in [&subscribe[..], &unsubscribe, &pubrel] {
+        let first = [again[0] & !0b1000];
+        assert!(peek(again).is_ok_and(|frame| frame.is_some()));
+        let of = |first: u8, version| decode(version, first, &again[2..]);
+        assert_eq!(of(again[0], V31), of(first[0], V31), "3.1, 2.1");
+        assert!(of(again[0], V31).is_ok());
+        assert!(of(again[0], V311).is_err(), "MQTT-2.2.2-2");
+        assert!(of(again[0], V5).is_err(), "MQTT-2.1.3-1");
+    }
+}
+
+#[test]
 fn fixed_header() {
     let length = E::InvalidVarint {
         field: "remaining length",
@@ -98,8 +114,15 @@ fn fixed_header() {
             packet,
             flags: first & 0x0f,
         };
-        assert_eq!(peek(&[first]), Err(error), "MQTT-2.1.3-1");
-        assert_eq!(decode(V5, first, &[]), Err(error), "MQTT-2.1.3-1");
+        let is_repeated = packet.flags() != 0 && first & 0x0f == packet.flags() | 0b1000;
+        for version in [V31, V311, V5] {
+            let is_allowed = is_repeated && version == V31;
+            let refused = decode(version, first, &[]) == Err(error);
+            assert_eq!(refused, !is_allowed, "MQTT-2.1.3-1");
+        }
+        if !is_repeated {
+            assert_eq!(peek(&[first]), Err(error), "MQTT-2.1.3-1");
+        }
         assert_eq!(error.reason(), MALFORMED);
     }
     assert_eq!(peek(&[]), Ok(None));
