@@ -165,7 +165,8 @@ pub struct Config {
     /// Within which time each connected client is looked at again for being wanted on another
     /// server. Less moves clients sooner and asks the balancer more often.
     pub redirect_check: Duration,
-    /// Bytes of a CONNECT packet; memory grows only as they arrive.
+    /// Bytes of a CONNECT packet, and of the WebSocket message that carries it. Its five longest
+    /// fields take 320 KiB; the rest is room for properties.
     pub max_connect_bytes: usize,
     /// Bytes per shard that may be on their way to durable stores; above it publishers wait.
     pub max_store_bytes: usize,
@@ -185,7 +186,7 @@ impl Default for Config {
             auth_timeout: Duration::from_secs(5),
             stall_after: Duration::from_secs(30),
             redirect_check: Duration::from_secs(600),
-            max_connect_bytes: 1 << 20,
+            max_connect_bytes: 512 << 10,
             max_store_bytes: 32 << 20,
             max_queue_bytes: 128 << 20,
             max_result_bytes: 16 << 20,

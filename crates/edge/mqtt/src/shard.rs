@@ -225,8 +225,9 @@ fn arrive(shared: &Rc<RefCell<Shard>>, arrival: Arrival) {
         Some(listener) if !shard.is_stopping => listener.clone(),
         _ => return shard.turn_away(listener),
     };
-    let opened =
-        TcpStream::from_std(stream).and_then(|stream| Transport::new(&settled, stream, peer));
+    let packet_max = shard.edge.config.max_connect_bytes;
+    let opened = TcpStream::from_std(stream)
+        .and_then(|stream| Transport::new(&settled, stream, peer, packet_max));
     match opened {
         Ok(transport) => {
             let seat = shard.admit(listener, transport);

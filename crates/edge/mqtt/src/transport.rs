@@ -86,11 +86,12 @@ enum End {
 }
 
 impl Transport {
-    /// A connection that was just accepted.
+    /// A connection that was just accepted. Its first packet has `packet_max` bytes at most.
     pub(crate) fn new(
         listener: &Arc<Listener>,
         stream: TcpStream,
         peer: SocketAddr,
+        packet_max: usize,
     ) -> io::Result<Self> {
         let tls = match &listener.tls {
             Some(tls) if listener.kind.has_tls() => {
@@ -98,7 +99,7 @@ impl Transport {
             }
             _ => None,
         };
-        let ws = listener.kind.is_websocket().then(Ws::new);
+        let ws = (listener.kind.is_websocket()).then(|| Ws::new(packet_max));
         let header = listener.proxies.has_header.then(BytesMut::new);
         let kind = if tls.is_none() && ws.is_none() && header.is_none() {
             Kind::Tcp(stream)

@@ -97,7 +97,7 @@ fn first_packets() -> Vec<Input> {
         ),
         input(
             Fresh,
-            "a CONNECT larger than 1 MiB",
+            "a CONNECT larger than 512 KiB",
             [0x10, 0xFF, 0xFF, 0x7F],
         ),
         input(Fresh, "CONNECT with flags in its header", {

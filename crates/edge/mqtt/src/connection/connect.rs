@@ -13,11 +13,12 @@ use bifrust_model::{
 };
 use bifrust_mqtt_codec::{
     Connack, ConnackProperties, Connect, DecodeError, Frame, Packet, Qos, ReasonCode, Version,
-    decode_connect,
+    decode_connect, encode_within,
 };
 use bifrust_plugin_api::{Answer, AuthAnswer, AuthRequest, Credentials, Granted, Refusal};
 use bifrust_registry::RegistryError;
 use bifrust_session_dict::Claim;
+use bytes::BytesMut;
 
 use super::{Ending, Exchange, Pause, Phase, model_protocol, model_qos, settings_of};
 use crate::fault::{Fault, planted};
@@ -354,6 +355,15 @@ impl Shard {
             client,
             settings,
         };
+        if !takes_connack(connecting, &accepted) {
+            // Before the session is claimed: nobody is taken over by a client that cannot come in.
+            let refused = Refused::new(
+                ReasonCode::PACKET_TOO_LARGE,
+                EventKind::OversizePacketDropped,
+                "CONNACK is larger than the client takes",
+            );
+            return self.refuse_and_end(seat, &refused);
+        }
         let (key, user) = (accepted.key(), accepted.client.user.clone());
         connecting.accepted = Some(accepted);
         connecting.is_claiming = true;
@@ -526,7 +536,7 @@ impl Shard {
             return;
         };
         let is_kicked = connecting.is_kicked;
-        let connack = connack(connecting, &accepted, &opened);
+        let connack = connack(connecting, &accepted, opened.session_present);
         let exchange = connecting.exchange.take();
         let wants_explanations = connecting.connect.properties.request_problem_information;
         let aliases_taken =
@@ -620,7 +630,7 @@ fn session(accepted: &Accepted, opened: &Opened, client_packet_max: u32) -> Sess
     }
 }
 
-fn connack(connecting: &mut Connecting, accepted: &Accepted, opened: &Opened) -> Connack {
+fn connack(connecting: &Connecting, accepted: &Accepted, session_present: bool) -> Connack {
     let settings = &accepted.settings;
     let asked = &connecting.connect;
     let properties = (asked.version == Version::V5).then(|| {
@@ -646,8 +656,8 @@ fn connack(connecting: &mut Connecting, accepted: &Accepted, opened: &Opened) ->
             // MQTT-4.12.0-5: as at CONNECT.
             authentication_method: (connecting.exchange.as_ref())
                 .map(|exchange| exchange.method().clone()),
-            authentication_data: (connecting.exchange.as_mut())
-                .and_then(|exchange| exchange.take_data()),
+            authentication_data: (connecting.exchange.as_ref())
+                .and_then(|exchange| exchange.data().cloned()),
             shared_subscription_available: settings.shared_subscription_enabled,
             server_keep_alive: (accepted.keep_alive != asked.keep_alive)
                 .then_some(accepted.keep_alive),
@@ -655,10 +665,26 @@ fn connack(connecting: &mut Connecting, accepted: &Accepted, opened: &Opened) ->
         })
     });
     Connack {
-        session_present: opened.session_present && !planted(Fault::SessionPresentZero),
+        session_present: session_present && !planted(Fault::SessionPresentZero),
         reason: ReasonCode::SUCCESS,
         properties,
     }
+}
+
+/// Whether CONNACK is within the client's Maximum Packet Size (MQTT-3.1.2-24).
+fn takes_connack(connecting: &Connecting, accepted: &Accepted) -> bool {
+    let max = connecting.client_packet_max();
+    if max == u32::MAX {
+        return true;
+    }
+    let packet = Packet::Connack(connack(connecting, accepted, false));
+    encode_within(
+        &packet,
+        connecting.connect.version,
+        max,
+        &mut BytesMut::new(),
+    )
+    .is_ok()
 }
 
 /// An identifier nobody else has: 96 random bits.

@@ -57,8 +57,8 @@ impl Exchange {
     }
 
     /// What CONNACK carries, once.
-    pub(super) fn take_data(&mut self) -> Option<Bytes> {
-        self.data.take()
+    pub(super) fn data(&self) -> Option<&Bytes> {
+        self.data.as_ref()
     }
 
     fn begin(&mut self, now_ms: u64) {

@@ -20,6 +20,7 @@ use crate::fault::{Fault, planted};
 use crate::mailbox::{Completion, Seat};
 use crate::metrics::Drop;
 use crate::session::acks::AckKind;
+use crate::session::aliases::Meaning;
 use crate::session::inbound::{Seen, Stage, Waiting};
 use crate::session::{Memo, Session};
 use crate::shard::{DURABLE_MAX, Shard};
@@ -42,6 +43,17 @@ struct Refusal {
     reason: ReasonCode,
     event: EventKind,
     topic: Option<Topic>,
+}
+
+impl Refusal {
+    /// Its topic is over a limit.
+    fn no_topic() -> Self {
+        Self {
+            reason: ReasonCode::TOPIC_NAME_INVALID,
+            event: EventKind::InvalidTopic,
+            topic: None,
+        }
+    }
 }
 
 impl Shard {
@@ -68,9 +80,10 @@ impl Shard {
         };
         let settings = session.tenant.settings.load();
         check_features(&publish, &settings)?;
-        if let Some(alias) = publish.properties.topic_alias {
-            resolve_alias(session, alias, &mut publish.topic, &settings)?;
-        }
+        let is_too_long = match publish.properties.topic_alias {
+            Some(alias) => resolve_alias(session, alias, &mut publish.topic, &settings)?,
+            None => false,
+        };
         let packet_id = publish.packet_id.map_or(0, PacketId::get);
         if qos == Qos::ExactlyOnce {
             match session.inbound.seen(packet_id) {
@@ -112,7 +125,11 @@ impl Shard {
             }
         };
         drop(settings);
-        let (topic, is_asked) = match self.judge(seat, &publish, qos) {
+        let verdict = match is_too_long {
+            true => Ok(Verdict::Refused(Refusal::no_topic())),
+            false => self.judge(seat, &publish, qos),
+        };
+        let (topic, is_asked) = match verdict {
             Ok(Verdict::Allowed(topic)) => (topic, false),
             Ok(Verdict::Asked(topic)) => (topic, true),
             Err(ending) => {
@@ -146,13 +163,7 @@ impl Shard {
                     "not a topic name",
                 ));
             }
-            Err(_) => {
-                return Ok(Verdict::Refused(Refusal {
-                    reason: ReasonCode::TOPIC_NAME_INVALID,
-                    event: EventKind::InvalidTopic,
-                    topic: None,
-                }));
-            }
+            Err(_) => return Ok(Verdict::Refused(Refusal::no_topic())),
         };
         if is_reserved(&topic) {
             return Ok(Verdict::Refused(Refusal {
@@ -444,13 +455,14 @@ fn topic_of(
     Ok(topic)
 }
 
-/// Puts a topic where its alias stands, or remembers the alias (3.3.2.3.4).
+/// Puts a topic where its alias stands, or remembers the alias (3.3.2.3.4). Whether it stands for one
+/// that is too long.
 fn resolve_alias(
     session: &mut Session,
     alias: u16,
     topic: &mut ByteString,
     settings: &Settings,
-) -> Result<(), Ending> {
+) -> Result<bool, Ending> {
     if alias == 0 || alias > session.topic_alias_max && !planted(Fault::AliasMaximumIgnored) {
         // MQTT-3.3.2-8, -9.
         return Err(Ending::violation(
@@ -460,17 +472,15 @@ fn resolve_alias(
     }
     let aliases = session.topic_aliases.get_or_insert_default();
     if !topic.is_empty() {
-        // One that is too long is refused as a topic; it is not worth remembering.
-        if topic.len() <= settings.max_topic_length as usize {
-            aliases.set(alias, topic);
-        }
-        return Ok(());
+        aliases.set(alias, topic, settings.max_topic_length as usize);
+        return Ok(false);
     }
     match aliases.get(alias) {
-        Some(known) => *topic = known.clone(),
-        None => return Err(super::protocol_error("an unknown topic alias")),
+        Meaning::Topic(known) => *topic = known.clone(),
+        Meaning::TooLong => return Ok(true),
+        Meaning::None => return Err(super::protocol_error("an unknown topic alias")),
     }
-    Ok(())
+    Ok(false)
 }
 
 /// Topics that belong to the server.

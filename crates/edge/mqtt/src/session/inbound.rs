@@ -36,7 +36,7 @@ pub(crate) struct Waiting {
     pub(crate) matched: Option<Arc<Matched>>,
     /// With a routing key: the members that get it, of its groups.
     pub(crate) picks: Option<Box<KeyedPicks>>,
-    /// Its retained copy is on its way already.
+    /// Its retained copy is stored, or on its way if nobody waits for it.
     pub(crate) is_stored: bool,
     /// Its receivers were looked up twice: what was found then is used.
     pub(crate) is_rematched: bool,
@@ -45,6 +45,12 @@ pub(crate) struct Waiting {
 }
 
 impl Waiting {
+    /// Whether nothing of it was done. One whose retained copy is stored cannot be refused any more:
+    /// subscribers to come see it (contract C3).
+    pub(crate) fn is_undone(&self) -> bool {
+        !self.is_stored
+    }
+
     /// Whether members are to be picked, and to be kept, before it is handed over.
     pub(crate) fn needs_picks(&self, matched: &Matched) -> bool {
         let has_picked = self.picks.as_ref().is_some_and(|p| p.targets().is_some());

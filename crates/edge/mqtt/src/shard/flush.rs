@@ -5,10 +5,10 @@ use std::num::NonZeroU64;
 use std::task::Waker;
 
 use bifrust_model::EventKind;
-use bifrust_mqtt_codec::{Packet, encode_within};
+use bifrust_mqtt_codec::{Packet, ReasonCode, encode_within};
 
 use super::{HANDSHAKES_PER_TURN, Shard};
-use crate::connection::{LINGER_MS, Pause, Phase};
+use crate::connection::{Ending, LINGER_MS, Pause, Phase};
 use crate::mailbox::Seat;
 use crate::shard::timer::Timer;
 use crate::transport::Out;
@@ -285,7 +285,13 @@ impl Shard {
         let version = connection.version;
         let out = &mut connection.out.tail;
         if let Err(error) = encode_within(packet, version, max, out) {
-            tracing::debug!(%error, "packet not sent");
+            // MQTT-3.1.2-24. Whoever waits for an answer that it does not take waits for ever.
+            let ending = Ending::of(
+                EventKind::OversizePacketDropped,
+                ReasonCode::PACKET_TOO_LARGE,
+                format!("{}: {error}", packet.packet_type()),
+            );
+            self.doom(seat, ending);
         }
         self.mark_dirty(seat.slot);
     }

@@ -78,9 +78,17 @@ impl Shard {
         }
         let bytes = publication.message.weight();
         let done: crate::mailbox::Then<Result<(), PublishError>> = match token {
-            Some(token) => self.store_reply(seat, bytes, move |result| {
-                Completion::Delivered(token, result)
-            }),
+            Some(token) => {
+                // Its retained copy is stored: it cannot be refused any more (contract C3).
+                let is_stored = publication.message.retain;
+                self.store_reply(seat, bytes, move |result: Result<(), PublishError>| {
+                    let result = result.map_err(|error| match is_stored {
+                        true => PublishError::Unknown,
+                        false => error,
+                    });
+                    Completion::Delivered(token, result)
+                })
+            }
             None => self.store_reply(seat, bytes, Completion::DeliveredUnasked),
         };
         let edge = self.edge.clone();

@@ -85,7 +85,7 @@ fn unframed<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Unframed {
     let mut listener = Listener::new(ListenerKind::Ws, (peer, 0).into());
     listener.proxies.has_forwarded_for = true;
     listener.proxies.trusted = "127.0.0.0/8".parse().into_iter().collect();
-    let mut ws = Ws::new();
+    let mut ws = Ws::new(1 << 20);
     let mut found = Unframed::default();
     for piece in pieces {
         let mut decoded = BytesMut::new();

@@ -16,8 +16,6 @@ use crate::config::Listener;
 use crate::fault::{Fault, planted};
 use crate::metrics::Refused;
 
-/// The largest message before the client is let in.
-const FIRST_MESSAGE_MAX: usize = 1 << 20;
 /// Bytes that go from memory to memory at once; an idle connection keeps room for as many.
 const READ_STEP: usize = 256;
 /// What frames may add around a packet.
@@ -28,6 +26,8 @@ pub(super) struct Ws {
     state: State,
     /// Bytes for the socket that no frame carries: answers of HTTP, the last Close frame.
     answer: BytesMut,
+    /// The largest MQTT packet that the peer may send.
+    packet_max: usize,
 }
 
 enum State {
@@ -79,19 +79,19 @@ impl io::Write for Pipe {
 }
 
 impl Ws {
-    pub(super) fn new() -> Self {
+    /// One whose first packet has `packet_max` bytes at most.
+    pub(super) fn new(packet_max: usize) -> Self {
         Self {
             state: State::Request(BytesMut::new()),
             answer: BytesMut::new(),
+            packet_max,
         }
     }
 
-    pub(super) fn limit(&mut self, max: usize) {
+    pub(super) fn limit(&mut self, packet_max: usize) {
+        self.packet_max = packet_max;
         if let State::Open(ws) = &mut self.state {
-            ws.set_config(|config| {
-                config.max_message_size = Some(max + FRAMING_ROOM);
-                config.max_frame_size = Some(max + FRAMING_ROOM);
-            });
+            ws.set_config(|config| *config = bounded(*config, packet_max));
         }
     }
 
@@ -152,9 +152,8 @@ impl Ws {
     fn open(&mut self, input: BytesMut) {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_STEP)
-            .write_buffer_size(0)
-            .max_message_size(Some(FIRST_MESSAGE_MAX + FRAMING_ROOM))
-            .max_frame_size(Some(FIRST_MESSAGE_MAX + FRAMING_ROOM));
+            .write_buffer_size(0);
+        let config = bounded(config, self.packet_max);
         let pipe = Pipe {
             input,
             output: BytesMut::new(),
@@ -251,23 +250,65 @@ impl Ws {
     }
 }
 
+/// A message may hold a packet of this size, and hardly more.
+fn bounded(config: WebSocketConfig, packet_max: usize) -> WebSocketConfig {
+    let most = Some(packet_max + FRAMING_ROOM);
+    config.max_message_size(most).max_frame_size(most)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::ListenerKind;
 
-    #[test]
-    fn a_close_right_behind_the_request_is_answered_behind_the_handshake() {
-        let mut bytes = b"GET /mqtt HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\n\
-            Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: mqtt\r\n\
-            Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-            .to_vec();
-        bytes.extend([0x88, 0x80, 1, 2, 3, 4]);
+    const REQUEST: &[u8] = b"GET /mqtt HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\n\
+        Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: mqtt\r\n\
+        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+    fn fed(ws: &mut Ws, bytes: &[u8]) -> Fed {
         let peer = IpAddr::from([127, 0, 0, 1]);
         let listener = Listener::new(ListenerKind::Ws, (peer, 0).into());
-        let mut ws = Ws::new();
-        let fed = ws.feed(&bytes, &mut BytesMut::new(), &listener, peer);
-        assert!(matches!(fed, Fed::Closed));
+        ws.feed(bytes, &mut BytesMut::new(), &listener, peer)
+    }
+
+    #[test]
+    fn a_frame_is_as_large_as_the_packet_may_be_from_the_first_one_on() {
+        let frame = |len: usize| [&[0x82, 0x80 | len as u8][..], &[0; 4], &vec![1; len]].concat();
+        // Two halves of a message are no better.
+        let half = |first: u8, len: usize| {
+            let mut frame = frame(len);
+            frame[0] = first;
+            frame
+        };
+        let halves = [half(0x02, 60), half(0x80, 57)].concat();
+        for (bytes, is_taken) in [
+            (frame(100 + FRAMING_ROOM), true),
+            (frame(101 + FRAMING_ROOM), false),
+            (frame(101 + FRAMING_ROOM)[..2].to_vec(), true),
+            (frame(101 + FRAMING_ROOM)[..6].to_vec(), false),
+            (halves, false),
+        ] {
+            for with_request in [true, false] {
+                let mut ws = Ws::new(100);
+                let fed = match with_request {
+                    true => fed(&mut ws, &[REQUEST, &bytes].concat()),
+                    false => {
+                        assert!(matches!(fed(&mut ws, REQUEST), Fed::More(_)));
+                        fed(&mut ws, &bytes)
+                    }
+                };
+                assert_eq!(matches!(fed, Fed::More(_)), is_taken, "{bytes:02x?}");
+                assert_eq!(matches!(fed, Fed::Refused(_)), !is_taken, "{bytes:02x?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_close_right_behind_the_request_is_answered_behind_the_handshake() {
+        let mut bytes = REQUEST.to_vec();
+        bytes.extend([0x88, 0x80, 1, 2, 3, 4]);
+        let mut ws = Ws::new(1 << 20);
+        assert!(matches!(fed(&mut ws, &bytes), Fed::Closed));
         let answer = ws.output();
         assert!(answer.starts_with(b"HTTP/1.1 101 ") && answer.ends_with(&[0x88, 0]));
     }

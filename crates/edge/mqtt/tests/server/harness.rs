@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use bifrust_dist::Dist;
+use bifrust_dist::{Deliverer, Dist, Matched, Pick, Publication, PublishError, Then};
 use bifrust_inbox::Inbox;
 use bifrust_kv::{Clock, Node};
 use bifrust_model::{ClientInfo, EventKind, Incarnation, NodeId, NodeRef, Settings, TenantName};
@@ -88,6 +88,24 @@ impl SettingsSource for Changing {
     }
 }
 
+/// Persistent sessions hold nothing of the topic `refused`.
+struct Refusing(Arc<dyn Deliverer>);
+
+impl Deliverer for Refusing {
+    fn deliver(
+        &self,
+        publication: &Arc<Publication>,
+        matched: &Arc<Matched>,
+        picks: &[Pick],
+        done: Then<Result<(), PublishError>>,
+    ) {
+        match publication.message.topic.as_str() {
+            "refused" => done(Err(PublishError::Refused)),
+            _ => self.0.deliver(publication, matched, picks, done),
+        }
+    }
+}
+
 pub(crate) struct Broker {
     server: Option<Server>,
     node: Node,
@@ -113,6 +131,25 @@ impl Broker {
 
     /// With a balancer that is asked about connected clients all the time.
     pub(crate) fn balanced(settings: Settings, shards: usize, balancer: Arc<dyn Balancer>) -> Self {
+        Self::assemble(settings, shards, balancer, Duration::from_secs(10))
+    }
+
+    /// One that closes publishers who would wait longer for an answer.
+    pub(crate) fn giving_up_after(publish_timeout: Duration) -> Self {
+        Self::assemble(
+            Settings::default(),
+            2,
+            Arc::new(NoRedirect),
+            publish_timeout,
+        )
+    }
+
+    fn assemble(
+        settings: Settings,
+        shards: usize,
+        balancer: Arc<dyn Balancer>,
+        publish_timeout: Duration,
+    ) -> Self {
         let mut keyspaces = Vec::new();
         for of_one in [
             bifrust_kv::keyspaces(),
@@ -169,7 +206,7 @@ impl Broker {
             lease: Arc::new(AlwaysHeld),
         };
         dict.bind(mailboxes.clone());
-        dist.bind(mailboxes.clone(), inbox.deliverer());
+        dist.bind(mailboxes.clone(), Arc::new(Refusing(inbox.deliverer())));
         inbox.bind(
             mailboxes.clone(),
             bifrust_mqtt::will_sender(services.clone()),
@@ -179,6 +216,7 @@ impl Broker {
         let config = Config {
             listeners: vec![listener(ListenerKind::Tcp), listener(ListenerKind::Ws)],
             connect_timeout: Duration::from_secs(2),
+            publish_timeout,
             stall_after: Duration::from_millis(500),
             redirect_check: Duration::from_millis(1),
             ..Config::default()

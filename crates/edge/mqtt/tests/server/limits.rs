@@ -4,9 +4,11 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use bifrust_model::{EventKind, Settings};
-use bifrust_mqtt_codec::{Packet, Qos, ReasonCode, Version};
+use bifrust_mqtt_codec::{
+    Packet, Qos, ReasonCode, Subscribe, Subscription, SubscriptionOptions, Version,
+};
 
-use crate::harness::{Broker, ack, publish, staying, unmatched};
+use crate::harness::{Broker, ack, packet_id, publish, staying, unmatched};
 
 /// What durable stores take at most: topic and payload.
 const DURABLE_MAX: usize = 16 << 20;
@@ -137,4 +139,89 @@ fn who_was_silent_too_long_finds_the_socket_shut() {
         assert!(Instant::now() < deadline, "it is still listened to");
         std::thread::yield_now();
     }
+}
+
+#[test]
+fn who_takes_no_connack_is_closed_and_takes_nothing_over() {
+    let broker = Broker::start();
+    let mut first = broker.client(Version::V5, "c");
+    let narrow = |id: &str, max: u32| {
+        let mut connect = bifrust_mqtt_codec::Connect::new(Version::V5, id.to_owned());
+        connect.properties.maximum_packet_size = std::num::NonZeroU32::new(max);
+        let mut client = broker.raw(Version::V5);
+        client.send(&Packet::Connect(Box::new(connect)));
+        let connack = match client.try_read() {
+            None => return None,
+            Some(Packet::Connack(connack)) => connack,
+            Some(other) => panic!("{other:?}"),
+        };
+        if connack.reason.is_error() {
+            assert_eq!(client.try_read(), None);
+        }
+        Some(connack.reason)
+    };
+    let least = (5..100).find(|max| narrow("any", *max) == Some(ReasonCode::SUCCESS));
+    let least = least.expect("one is enough");
+    // The refusal itself takes five bytes.
+    for (max, told) in [
+        (1, None),
+        (4, None),
+        (5, Some(ReasonCode::PACKET_TOO_LARGE)),
+        (least - 1, Some(ReasonCode::PACKET_TOO_LARGE)),
+    ] {
+        let before = broker.events.count(EventKind::OversizePacketDropped);
+        assert_eq!(narrow("c", max), told, "{max}");
+        let after = broker.events.count(EventKind::OversizePacketDropped);
+        assert_eq!(after - before, 1, "{max}");
+    }
+    first.expect_nothing();
+}
+
+#[test]
+fn who_takes_no_suback_is_closed() {
+    let broker = Broker::start();
+    let mut connect = bifrust_mqtt_codec::Connect::new(Version::V5, "c".to_owned());
+    connect.properties.maximum_packet_size = std::num::NonZeroU32::new(100);
+    let (mut client, _) = broker.connect(connect);
+    let filters = (0..200).map(|i| Subscription {
+        filter: format!("f/{i}").into(),
+        options: SubscriptionOptions::with_qos(Qos::AtMostOnce),
+    });
+    client.send(&Packet::Subscribe(Subscribe {
+        packet_id: packet_id(1),
+        subscriptions: filters.collect(),
+        subscription_id: None,
+        user_properties: Default::default(),
+    }));
+    assert_eq!(client.read_end(), Some(ReasonCode::PACKET_TOO_LARGE));
+    assert_eq!(broker.events.count(EventKind::OversizePacketDropped), 1);
+}
+
+#[test]
+fn an_alias_of_a_topic_over_a_limit_is_known() {
+    let settings = Settings {
+        max_topic_length: 10,
+        max_topic_level_length: 10,
+        ..Settings::default()
+    };
+    let broker = Broker::with(settings, 1);
+    let mut client = broker.client(Version::V5, "c");
+    let mut aliased = |topic: &str, id: u16| {
+        let mut packet = publish(topic, Qos::AtLeastOnce, id, "x");
+        packet.properties.topic_alias = Some(1);
+        client.send(&Packet::Publish(packet));
+        match client.read() {
+            Packet::Puback(ack) => ack.reason,
+            other => panic!("{other:?}"),
+        }
+    };
+    let long = "0123456789x";
+    assert_eq!(aliased("short", 1), ReasonCode::NO_MATCHING_SUBSCRIBERS);
+    assert_eq!(aliased(long, 2), ReasonCode::TOPIC_NAME_INVALID);
+    // It stands for that topic now (3.3.2.3.4), which is still too long.
+    assert_eq!(aliased("", 3), ReasonCode::TOPIC_NAME_INVALID);
+    assert_eq!(aliased("", 4), ReasonCode::TOPIC_NAME_INVALID);
+    assert_eq!(aliased("again", 5), ReasonCode::NO_MATCHING_SUBSCRIBERS);
+    assert_eq!(aliased("", 6), ReasonCode::NO_MATCHING_SUBSCRIBERS);
+    assert_eq!(broker.events.count(EventKind::InvalidTopic), 3);
 }

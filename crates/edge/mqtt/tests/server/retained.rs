@@ -1,4 +1,8 @@
-use bifrust_mqtt_codec::{Packet, Publish, Qos, RetainHandling, SubscriptionOptions, Version};
+use std::time::Duration;
+
+use bifrust_mqtt_codec::{
+    Packet, Publish, Qos, ReasonCode, RetainHandling, SubscriptionOptions, Version,
+};
 
 use crate::harness::{Broker, Client, publish, staying};
 
@@ -103,5 +107,31 @@ fn copies_that_still_travel_are_waited_for() {
             panic!("not a message");
         };
         seen.insert(publish.topic.to_string());
+    }
+}
+
+#[test]
+fn what_is_stored_cannot_be_refused_any_more() {
+    let broker = Broker::giving_up_after(Duration::from_secs(1));
+    let (mut kept, _) = broker.connect(staying(Version::V5, "kept"));
+    kept.subscribe("refused", Qos::ExactlyOnce);
+    for qos in [Qos::AtLeastOnce, Qos::ExactlyOnce] {
+        let mut client = broker.client(Version::V5, "c");
+        client.publish("refused", qos, 1, "plain");
+        let (Packet::Puback(ack) | Packet::Pubrec(ack)) = client.read() else {
+            panic!("no answer");
+        };
+        assert_eq!(ack.reason, ReasonCode::QUOTA_EXCEEDED);
+        // Its copy is there for all who come: "refused" would be a lie (contract C3).
+        let payload = format!("{qos:?}");
+        client.send(&Packet::Publish(Publish {
+            retain: true,
+            ..publish("refused", qos, 2, &payload)
+        }));
+        let answer = client.try_read();
+        assert!(matches!(answer, None | Some(Packet::Disconnect(_))));
+        let mut later = broker.client(Version::V5, "later");
+        later.subscribe("refused", Qos::AtMostOnce);
+        later.expect("refused", &payload);
     }
 }

@@ -198,6 +198,7 @@ impl Shard {
         let is_cleared = waiting.publication.message.payload.is_empty();
         match result {
             Ok(()) => {
+                waiting.is_stored = true;
                 let kind = retained_kind(is_cleared);
                 self.emit(seat, kind, |event| event.topic(&topic));
                 self.match_waiting(seat, number);
@@ -211,8 +212,10 @@ impl Shard {
         }
     }
 
-    /// A publish cannot go on. Refused means that nothing of it was done.
+    /// A publish cannot go on. Refused means that nothing was done of the step that failed.
     pub(super) fn publish_failed(&mut self, seat: Seat, number: u64, is_refused: bool) {
+        let waiting = (self.publisher(seat)).and_then(|session| session.inbound.get(number));
+        let is_refused = is_refused && waiting.is_some_and(|waiting| waiting.is_undone());
         let Some((token, packet_id, qos, topic)) = self.drop_waiting(seat, number) else {
             return;
         };
