@@ -12,7 +12,7 @@ use bifrust_dist::{
     RouteError,
 };
 use bifrust_inbox::{Delivery, Fetched, InboundId, InboxError, Opened, Owner, Push, Subscribed};
-use bifrust_model::{Tenant, Topic};
+use bifrust_model::{Tenant, TenantNumber, Topic};
 use bifrust_plugin_api::{Access, AuthAnswer, ExchangeAnswer};
 use bifrust_registry::RegistryError;
 use bifrust_retain::{Page, RetainError};
@@ -100,6 +100,7 @@ pub(crate) enum Mail {
     },
     /// A route was added or removed.
     Routed {
+        tenant: TenantNumber,
         filter: usize,
         result: Result<(), RouteError>,
     },
@@ -466,7 +467,7 @@ impl fmt::Debug for Mailboxes {
 
 #[cfg(test)]
 mod tests {
-    use bifrust_model::{ClientId, Hlc, Message, Qos, Settings, TenantName, TenantNumber};
+    use bifrust_model::{ClientId, Hlc, Message, Qos, Settings, TenantName};
     use bytes::Bytes;
 
     use super::*;

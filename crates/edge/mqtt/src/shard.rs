@@ -5,6 +5,7 @@ pub(crate) mod deliver;
 mod durable;
 mod flush;
 mod route;
+mod route_calls;
 pub(crate) mod share;
 pub(crate) mod timer;
 pub(crate) mod turns;
@@ -36,6 +37,7 @@ use crate::session::share::Shared;
 use crate::subscriptions::Subscriptions;
 use crate::transport::Transport;
 pub(crate) use route::{DURABLE_MAX, undelivered_kind};
+use route_calls::RouteCalls;
 use timer::{STEP_MS, Timer, Wheel};
 use turns::{DELIVERY_WORK, Turns};
 
@@ -61,6 +63,7 @@ pub(crate) struct Shard {
     pub(crate) connections: Slab<Box<Connection>>,
     next_generation: u32,
     pub(crate) subscriptions: Subscriptions,
+    route_calls: RouteCalls,
     /// Of the queues of transient sessions.
     pub(crate) room: Room,
     pub(crate) metrics: Metrics,
@@ -248,6 +251,7 @@ impl Shard {
     fn new(id: usize, edge: Arc<Edge>) -> Self {
         let metrics = Metrics::new(&*edge.services.meters);
         let shards = edge.mailboxes.shards();
+        let route_calls = RouteCalls::new(edge.mailboxes.shards());
         let room = Room::of(edge.config.max_queue_bytes);
         let results_max = edge.config.max_result_bytes;
         Self {
@@ -256,6 +260,7 @@ impl Shard {
             connections: Slab::new(),
             next_generation: 0,
             subscriptions: Subscriptions::within(results_max),
+            route_calls,
             room,
             metrics,
             wheel: Wheel::new(),
@@ -455,7 +460,11 @@ impl Shard {
                 self.stored(bytes);
                 self.complete(to, what);
             }
-            Mail::Routed { filter, result } => self.routed(filter, &result),
+            Mail::Routed {
+                tenant,
+                filter,
+                result,
+            } => self.routed(tenant, filter, &result),
             Mail::Arrived(_) | Mail::Stop { .. } | Mail::Nothing => {}
         }
     }
@@ -547,10 +556,7 @@ impl Shard {
 
     fn handle_timer(&mut self, seat: Seat, timer: Timer) {
         if timer == Timer::Route {
-            let at = seat.slot as usize;
-            let step = self.subscriptions.retry_removal(at);
-            self.step_route(at, step);
-            return;
+            return self.retry_route(seat.slot as usize);
         }
         let Some(connection) = self.connection(seat) else {
             return;

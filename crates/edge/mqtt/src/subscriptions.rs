@@ -274,6 +274,11 @@ impl Subscriptions {
         (step, waiters)
     }
 
+    /// The call that is out for a filter's route.
+    pub(crate) fn step_under_way(&self, at: usize) -> Option<RouteStep> {
+        self.filters.get(at)?.route.under_way()
+    }
+
     /// Whether a failed removal is still to be done; then it is tried again.
     pub(crate) fn retry_removal(&mut self, at: usize) -> RouteStep {
         match self.filters.get_mut(at) {

@@ -55,6 +55,13 @@ pub enum MatchError {
 #[error("routes: {0}")]
 pub struct OpenError(#[from] bifrust_kv::OpenError);
 
+impl RouteError {
+    /// Whether the same call may succeed a little later.
+    pub fn is_busy(self) -> bool {
+        self == Self::Refused(ExecuteError::Busy)
+    }
+}
+
 impl From<ExecuteError> for RouteError {
     fn from(error: ExecuteError) -> Self {
         if error.is_known_not_applied() {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bifrust_dist::{Matched, Picks, Publication, PublishError, Receiver, RouteError, Taken};
-use bifrust_model::{Event, EventKind, Qos, Topic};
+use bifrust_model::{Event, EventKind, Qos, TenantNumber, Topic};
 use bifrust_mqtt_codec::ReasonCode;
 
 use super::Shard;
@@ -326,9 +326,28 @@ impl Shard {
 
     /// Does the next thing about a filter's route.
     pub(crate) fn step_route(&mut self, at: usize, step: RouteStep) {
+        match step {
+            RouteStep::Add | RouteStep::Remove => {
+                if let Some((tenant, _)) = self.subscriptions.filter(at) {
+                    self.route_calls.add(tenant, (at, step));
+                    self.call_routes();
+                }
+            }
+            RouteStep::RetryRemoval => self.retry_route_later(at),
+            RouteStep::Nothing | RouteStep::Wait => {}
+        }
+    }
+
+    fn call_routes(&mut self) {
+        while let Some((tenant, (at, step))) = self.route_calls.next() {
+            self.call_route(tenant, at, step);
+        }
+    }
+
+    fn call_route(&mut self, tenant: TenantNumber, at: usize, step: RouteStep) {
         let edge = self.edge.clone();
-        let Some((tenant, filter)) = self.subscriptions.filter(at) else {
-            return;
+        let Some((_, filter)) = self.subscriptions.filter(at) else {
+            return self.route_calls.ended(tenant);
         };
         let filter = &filter.clone();
         let (receiver, members_max) = match self.subscriptions.member(at) {
@@ -346,34 +365,62 @@ impl Shard {
         };
         let (mailboxes, shard) = (edge.mailboxes.clone(), usize::from(self.id));
         let done = Box::new(move |result| {
-            mailboxes.post(shard, Mail::Routed { filter: at, result });
+            let mail = Mail::Routed {
+                tenant,
+                filter: at,
+                result,
+            };
+            mailboxes.post(shard, mail);
         });
-        match step {
-            RouteStep::Add => match members_max {
-                Some(max) => {
-                    (edge.services.dist).join_group(tenant, filter, receiver, max as usize, done)
-                }
-                None => edge.services.dist.add_route(tenant, filter, receiver, done),
-            },
-            RouteStep::Remove => {
-                edge.services
-                    .dist
-                    .remove_route(tenant, filter, receiver, done);
-            }
-            RouteStep::RetryRemoval => {
-                let seat = Seat {
-                    slot: u32::try_from(at).unwrap_or(u32::MAX),
-                    generation: 0,
-                };
-                let due = self.now_ms + ROUTE_RETRY_MS;
-                self.wheel.arm(due, seat, Timer::Route);
-            }
-            RouteStep::Nothing | RouteStep::Wait => {}
+        let dist = &edge.services.dist;
+        match (step, members_max) {
+            (RouteStep::Remove, _) => dist.remove_route(tenant, filter, receiver, done),
+            (_, Some(max)) => dist.join_group(tenant, filter, receiver, max as usize, done),
+            (_, None) => dist.add_route(tenant, filter, receiver, done),
         }
     }
 
+    fn retry_route_later(&mut self, at: usize) {
+        let seat = Seat {
+            slot: u32::try_from(at).unwrap_or(u32::MAX),
+            generation: 0,
+        };
+        let due = self.now_ms + ROUTE_RETRY_MS;
+        self.wheel.arm(due, seat, Timer::Route);
+    }
+
+    /// It is time to try again what was refused.
+    pub(super) fn retry_route(&mut self, at: usize) {
+        let Some((tenant, _)) = self.subscriptions.filter(at) else {
+            return;
+        };
+        let step = self.subscriptions.retry_removal(at);
+        self.step_route(at, step);
+        self.route_calls.wake(tenant);
+        self.call_routes();
+    }
+
     /// A route call has ended.
-    pub(super) fn routed(&mut self, at: usize, result: &Result<(), RouteError>) {
+    pub(super) fn routed(
+        &mut self,
+        tenant: TenantNumber,
+        at: usize,
+        result: &Result<(), RouteError>,
+    ) {
+        if result.as_ref().is_err_and(|error| error.is_busy())
+            && let Some(step) = self.subscriptions.step_under_way(at)
+        {
+            if self.route_calls.refused(tenant, (at, step)) {
+                self.retry_route_later(at);
+            }
+            return;
+        }
+        self.route_calls.ended(tenant);
+        self.route_ended(at, result);
+        self.call_routes();
+    }
+
+    fn route_ended(&mut self, at: usize, result: &Result<(), RouteError>) {
         if let Err(error) = result {
             tracing::warn!(%error, "route not changed");
         }

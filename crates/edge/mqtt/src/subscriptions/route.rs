@@ -92,6 +92,15 @@ impl Route {
         }
     }
 
+    /// The call that is out.
+    pub(crate) fn under_way(self) -> Option<RouteStep> {
+        match self {
+            Self::Adding => Some(RouteStep::Add),
+            Self::Removing => Some(RouteStep::Remove),
+            Self::Absent | Self::Present => None,
+        }
+    }
+
     pub(crate) fn is_adding(self) -> bool {
         self == Self::Adding
     }

@@ -106,6 +106,27 @@ impl Deliverer for Refusing {
     }
 }
 
+/// What tests choose.
+struct Parts {
+    settings: Settings,
+    shards: usize,
+    balancer: Arc<dyn Balancer>,
+    publish_timeout: Duration,
+    ranges: bifrust_kv::Config,
+}
+
+impl Default for Parts {
+    fn default() -> Self {
+        Self {
+            settings: Settings::default(),
+            shards: 2,
+            balancer: Arc::new(NoRedirect),
+            publish_timeout: Duration::from_secs(10),
+            ranges: bifrust_kv::Config::default(),
+        }
+    }
+}
+
 pub(crate) struct Broker {
     server: Option<Server>,
     node: Node,
@@ -131,25 +152,41 @@ impl Broker {
 
     /// With a balancer that is asked about connected clients all the time.
     pub(crate) fn balanced(settings: Settings, shards: usize, balancer: Arc<dyn Balancer>) -> Self {
-        Self::assemble(settings, shards, balancer, Duration::from_secs(10))
+        Self::assemble(Parts {
+            settings,
+            shards,
+            balancer,
+            ..Parts::default()
+        })
     }
 
     /// One that closes publishers who would wait longer for an answer.
     pub(crate) fn giving_up_after(publish_timeout: Duration) -> Self {
-        Self::assemble(
-            Settings::default(),
-            2,
-            Arc::new(NoRedirect),
+        Self::assemble(Parts {
             publish_timeout,
-        )
+            ..Parts::default()
+        })
     }
 
-    fn assemble(
-        settings: Settings,
-        shards: usize,
-        balancer: Arc<dyn Balancer>,
-        publish_timeout: Duration,
-    ) -> Self {
+    /// With ranges that let only so many commands wait.
+    pub(crate) fn narrow(queue_commands_max: usize) -> Self {
+        Self::assemble(Parts {
+            ranges: bifrust_kv::Config {
+                queue_commands_max,
+                ..bifrust_kv::Config::default()
+            },
+            ..Parts::default()
+        })
+    }
+
+    fn assemble(parts: Parts) -> Self {
+        let Parts {
+            settings,
+            shards,
+            balancer,
+            publish_timeout,
+            ranges,
+        } = parts;
         let mut keyspaces = Vec::new();
         for of_one in [
             bifrust_kv::keyspaces(),
@@ -162,7 +199,7 @@ impl Broker {
         }
         let clock = Clock::new();
         let store = Store::memory(&keyspaces);
-        let node = Node::open(store, bifrust_kv::Config::default(), clock.clone()).unwrap();
+        let node = Node::open(store, ranges, clock.clone()).unwrap();
         let this = NodeRef {
             id: NodeId(1),
             incarnation: Incarnation(1),

@@ -1,9 +1,10 @@
 use bifrust_model::Settings;
 use bifrust_mqtt_codec::{
-    Connect, Disconnect, Packet, Qos, ReasonCode, SubscriptionOptions, Unsubscribe, Version,
+    Connect, Disconnect, Packet, Qos, ReasonCode, Subscribe, Subscription, SubscriptionOptions,
+    Unsubscribe, Version,
 };
 
-use crate::harness::{Broker, ack, packet_id, publish};
+use crate::harness::{Broker, Client, ack, packet_id, publish};
 
 #[test]
 fn messages_flow_between_transient_sessions() {
@@ -48,6 +49,49 @@ fn what_was_published_right_before_the_goodbye_arrives() {
         publisher.send(&Packet::Disconnect(goodbye));
         drop(publisher);
         subscriber.expect(&format!("t/{i}"), "x");
+    }
+}
+
+#[test]
+fn more_filters_than_routes_may_wait_are_all_taken() {
+    let broker = Broker::narrow(64);
+    let subscribe = |client: &mut Client, name: &str| {
+        let subscriptions = (0..500).map(|n| Subscription {
+            filter: format!("{name}/{n}/+").into(),
+            options: SubscriptionOptions::with_qos(Qos::AtMostOnce),
+        });
+        client.send(&Packet::Subscribe(Subscribe {
+            packet_id: packet_id(1),
+            subscriptions: subscriptions.collect(),
+            subscription_id: None,
+            user_properties: Default::default(),
+        }));
+    };
+    for round in 0..2 {
+        // Both shards have some; those of the round before are being taken out.
+        let mut clients: Vec<_> = (0..4)
+            .map(|n| {
+                let name = format!("{round}-{n}");
+                (broker.client(Version::V5, &name), name)
+            })
+            .collect();
+        for (client, name) in &mut clients {
+            subscribe(client, name);
+        }
+        for (client, _) in &mut clients {
+            match client.read() {
+                Packet::Suback(suback) => {
+                    assert_eq!(suback.reasons, [ReasonCode::GRANTED_QOS_0; 500]);
+                }
+                other => panic!("{other:?} instead of SUBACK"),
+            }
+        }
+        let mut publisher = broker.client(Version::V5, "p");
+        for (client, name) in &mut clients {
+            let topic = format!("{name}/499/x");
+            publisher.publish(&topic, Qos::AtMostOnce, 0, "x");
+            client.expect(&topic, "x");
+        }
     }
 }
 
