@@ -311,6 +311,8 @@ fn api_tells_health_and_meters() {
     };
     assert!(text.lines().all(is_prometheus), "{text}");
     assert_eq!(get(broker.api(), "/nowhere").0, 404);
+    let (status, text) = get(broker.api(), "/");
+    assert!(status == 200 && text.contains("/metrics"), "{text}");
 }
 
 #[test]

@@ -104,9 +104,12 @@ fn no_folder_at_all() {
     let folder = TempDir::new().expect("a folder");
     let file = folder.path().join("file");
     fs::write(&file, "not a folder").expect("written");
-    refused(&file, &["file"]);
-    refused(&file.join("below"), &["below"]);
-    refused(Path::new("/proc/bifrust"), &["/proc/bifrust"]);
+    refused(&file, &["data folder", "file"]);
+    refused(&file.join("below"), &["data folder", "below"]);
+    refused(
+        Path::new("/proc/bifrust"),
+        &["data folder", "/proc/bifrust"],
+    );
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Two tenants with the same client ids and topics know nothing of each other.
 
-use bifrust_e2e::{Broker, Client, Connect, Publish, VERSIONS, Version, Will};
+use bifrust_e2e::{Broker, Client, Connect, Packet, Publish, VERSIONS, Version, Will};
 
 fn pair(broker: &Broker, connect: &Connect) -> [Client; 2] {
     ["red", "blue"].map(|tenant| broker.connect(&of(tenant, connect)))
@@ -30,6 +30,19 @@ fn same_ids_and_topics_stay_apart() {
             }
             red.expect_silence();
             blue.expect_silence();
+        }
+    }
+}
+
+#[test]
+fn what_is_no_tenant_is_refused() {
+    let broker = Broker::start();
+    for tenant in ["", "-x", "not a tenant", &"x".repeat(65)] {
+        let mut client = Client::dial(broker.tcp(), Version::V5);
+        client.send(&of(tenant, &Connect::v5("c")).encode());
+        match client.next_packet() {
+            Packet::Connack { code, .. } => assert_eq!(code, 0x86, "{tenant:?}"),
+            other => panic!("{other:?}"),
         }
     }
 }

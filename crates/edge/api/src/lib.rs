@@ -1,6 +1,7 @@
 //! The HTTP port: health and metrics.
 //!
 //! ```text
+//! GET /          these paths
 //! GET /healthz   the process lives           200
 //! GET /readyz    clients are served          200, else 503 and why
 //! GET /metrics   Prometheus text             meters, event counts, the process itself

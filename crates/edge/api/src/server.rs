@@ -23,6 +23,14 @@ use crate::text;
 /// How long requests under way may take when the port closes.
 const STOP_WITHIN: Duration = Duration::from_secs(1);
 
+/// What there is, for who looks around.
+const ENDPOINTS: &str = "\
+BifRust
+/healthz   the process lives
+/readyz    clients are served
+/metrics   Prometheus text
+";
+
 /// What the port shows, and where.
 pub struct Config {
     /// Where it listens; port 0 is any free one.
@@ -127,6 +135,7 @@ async fn serve(listener: TcpListener, config: Config, stopped: oneshot::Receiver
         }
     };
     let router = Router::new()
+        .route("/", get(|| async { ENDPOINTS }))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
@@ -193,6 +202,12 @@ mod tests {
     fn health_follows_the_node() {
         let (server, health, _) = start();
         let address = server.address();
+        let endpoints = ask(address, "/");
+        assert!(endpoints.starts_with("HTTP/1.1 200"));
+        for path in ["/healthz", "/readyz", "/metrics"] {
+            assert!(endpoints.contains(path), "{endpoints}");
+            assert!(!ask(address, path).starts_with("HTTP/1.1 404"));
+        }
         assert!(ask(address, "/healthz").starts_with("HTTP/1.1 200"));
         assert!(ask(address, "/readyz").starts_with("HTTP/1.1 503"));
         health.set(Readiness::Ready);

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use bifrust_model::{ClientInfo, TenantName};
-use bifrust_plugin_api::{Access, Action, Answer, Auth, AuthAnswer, AuthRequest, Granted};
+use bifrust_plugin_api::{Access, Action, Answer, Auth, AuthAnswer, AuthRequest, Granted, Refusal};
 
-/// Lets every client in. A user name `TENANT/USER` chooses the tenant; any other client, also one
-/// without a user name, is in tenant `dev`. For loopback only.
+/// Lets every client in. A user name `TENANT/USER` chooses the tenant; one with a `/` behind what is no
+/// tenant is refused. Any other client, also one without a user name, is in tenant `dev`. For
+/// loopback only.
 #[derive(Debug)]
 pub struct DevAuth {
     tenant: TenantName,
@@ -21,26 +22,26 @@ impl Default for DevAuth {
 }
 
 impl DevAuth {
-    fn grant(&self, request: &AuthRequest) -> Granted {
+    fn grant(&self, request: &AuthRequest) -> Result<Granted, Refusal> {
         let name = request.credentials.user_name.as_deref().unwrap_or_default();
-        let chosen = name
-            .split_once('/')
-            .and_then(|(tenant, user)| Some((TenantName::new(tenant).ok()?, user)));
-        let (tenant, user) = match (&request.listener_tenant, chosen) {
+        let (tenant, user) = match (&request.listener_tenant, name.split_once('/')) {
             (Some(tenant), _) => (tenant.clone(), name),
-            (None, Some(chosen)) => chosen,
+            (None, Some((tenant, user))) => {
+                let tenant = TenantName::new(tenant).map_err(|_| Refusal::BadUserOrPassword)?;
+                (tenant, user)
+            }
             (None, None) => (self.tenant.clone(), name),
         };
-        Granted {
+        Ok(Granted {
             tenant,
             user: (!user.is_empty()).then(|| user.into()),
-        }
+        })
     }
 }
 
 impl Auth for DevAuth {
     fn authenticate(&self, request: AuthRequest) -> Answer<AuthAnswer> {
-        Answer::Now(Ok(Ok(self.grant(&request))))
+        Answer::Now(Ok(self.grant(&request)))
     }
 
     fn access(&self, _client: &Arc<ClientInfo>, _action: Action<'_>) -> Answer<Access> {
@@ -59,7 +60,7 @@ mod tests {
 
     use super::*;
 
-    fn granted(user_name: Option<&str>) -> (String, Option<String>) {
+    fn granted(user_name: Option<&str>) -> Result<(String, Option<String>), Refusal> {
         let request = AuthRequest {
             credentials: Credentials {
                 user_name: user_name.map(str::to_owned),
@@ -72,22 +73,20 @@ mod tests {
             tls: None,
             methods: Vec::new(),
         };
-        let granted = DevAuth::default().grant(&request);
-        (
-            granted.tenant.to_string(),
-            granted.user.map(|user| user.to_string()),
-        )
+        let granted = DevAuth::default().grant(&request)?;
+        let user = granted.user.map(|user| user.to_string());
+        Ok((granted.tenant.to_string(), user))
     }
 
     #[test]
     fn a_name_may_choose_the_tenant() {
-        let dev = "dev".to_owned();
-        assert_eq!(granted(None), (dev.clone(), None));
-        assert_eq!(granted(Some("bob")), (dev.clone(), Some("bob".into())));
-        assert_eq!(
-            granted(Some("acme/bob")),
-            ("acme".into(), Some("bob".into()))
-        );
-        assert_eq!(granted(Some("a b/bob")), (dev, Some("a b/bob".into())));
+        let named =
+            |tenant: &str, user: Option<&str>| Ok((tenant.to_owned(), user.map(str::to_owned)));
+        assert_eq!(granted(None), named("dev", None));
+        assert_eq!(granted(Some("bob")), named("dev", Some("bob")));
+        assert_eq!(granted(Some("acme/bob")), named("acme", Some("bob")));
+        for none in ["a b/bob", "/bob", "-/bob"] {
+            assert_eq!(granted(Some(none)), Err(Refusal::BadUserOrPassword));
+        }
     }
 }

@@ -82,7 +82,7 @@ pub enum OpenError {
         mend: String,
     },
     /// The folder may not be written to.
-    #[error("{path} cannot be written to: {source}", path = path.display())]
+    #[error("data folder: {path} cannot be written to: {source}", path = path.display())]
     ReadOnly {
         /// What was to be written.
         path: PathBuf,
@@ -90,7 +90,7 @@ pub enum OpenError {
         source: io::Error,
     },
     /// Any other answer of the system.
-    #[error("{path}: {source}", path = path.display())]
+    #[error("data folder: {path}: {source}", path = path.display())]
     Io {
         /// What was to be read or written.
         path: PathBuf,

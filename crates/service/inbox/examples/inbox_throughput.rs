@@ -1,6 +1,6 @@
 //! QoS 1 messages through persistent sessions per CPU second, on disk.
 //!
-//! `cargo run --release -p bifrust-inbox --example throughput -- [sessions] [window] [messages per
+//! `cargo run --release -p bifrust-inbox --example inbox_throughput -- [sessions] [window] [messages per
 //! session]`: first online (inserted, pushed, settled), then offline (inserted), then drained
 //! (fetched, settled). The folder is `THROUGHPUT_DIR`, else the system's for temporary files.
 

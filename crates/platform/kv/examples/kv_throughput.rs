@@ -1,6 +1,6 @@
 //! Commands per CPU second through one range on disk.
 //!
-//! `cargo run --release -p bifrust-kv --example throughput -- [commands] [value bytes] [outstanding]`
+//! `cargo run --release -p bifrust-kv --example kv_throughput -- [commands] [value bytes] [outstanding]`
 
 use std::path::PathBuf;
 use std::sync::Arc;
