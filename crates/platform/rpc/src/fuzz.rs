@@ -1,8 +1,12 @@
 //! What must hold for any bytes: the checks of the fuzzer.
 
+use std::collections::VecDeque;
+
 use bytes::BytesMut;
 
+use crate::error::Status;
 use crate::frame::{self, FRAME_MAX, Frame, FrameError};
+use crate::link::{Body, Bounds, Effect, Limits, Link, Outgoing};
 
 /// Frames are the same however the bytes are cut into pieces, and what is read is written and read
 /// again to the same.
@@ -35,4 +39,41 @@ fn read_all(bytes: &[u8], piece: usize) -> (Vec<Frame>, Option<FrameError>) {
         assert!(buffer.len() < FRAME_MAX);
     }
     (frames, None)
+}
+
+/// Whatever a peer sends, a link holds no more than it said it takes.
+pub fn check_link(bytes: &[u8]) {
+    let limits = Limits {
+        requests: 4,
+        streams: 2,
+        ..Limits::default()
+    };
+    let bounds = Bounds {
+        limits,
+        ..Bounds::default()
+    };
+    let mut link = Link::new(bounds);
+    let mut effects = Vec::new();
+    link.connect(0, &limits, &mut effects);
+    // Things that the peer can speak of.
+    let _ = link.request(0, 1_000, Outgoing::default(), 1);
+    let _ = link.open(0, Outgoing::default());
+    let mut buffer = BytesMut::from(bytes);
+    let received = link.receive(1, &mut buffer, &mut effects);
+    assert!(link.held_bytes() <= limits.memory_max());
+    for effect in effects {
+        if let Effect::Request(asked) = effect {
+            let body = Body::default();
+            link.answer(asked.id, asked.priority, asked.cost, Status::DONE, body);
+        }
+    }
+    let mut out = VecDeque::new();
+    while link.has_output() {
+        link.take(1 << 16, &mut out);
+    }
+    if received.is_err() {
+        link.disconnect(&mut Vec::new());
+    }
+    let mut ended = Vec::new();
+    let _ = link.tick(2_000, &mut ended);
 }

@@ -7,6 +7,8 @@
 //! What it never does: know what a message means, allocate what a peer only announces, or panic on
 //! a peer's bytes.
 
+pub mod error;
 pub mod frame;
 #[doc(hidden)]
 pub mod fuzz;
+pub mod link;
