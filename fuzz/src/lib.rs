@@ -24,7 +24,7 @@ pub struct Target {
 }
 
 /// All targets, by name.
-pub const TARGETS: [Target; 25] = [
+pub const TARGETS: [Target; 26] = [
     target("certificate", bifrust_mqtt::fuzz::check_certificate),
     target("codec_v31", codec::v31),
     target("codec_v311", codec::v311),
@@ -44,6 +44,7 @@ pub const TARGETS: [Target; 25] = [
     target("records_retain", bifrust_retain::fuzz::check_records),
     target("retained_scan", topics::scan),
     target("rpc_frames", bifrust_rpc::fuzz::check_frames),
+    target("rpc_hello", bifrust_rpc::fuzz::check_hello),
     target("rpc_link", bifrust_rpc::fuzz::check_link),
     target("topic_filters", topics::filters),
     target("topic_names", topics::names),

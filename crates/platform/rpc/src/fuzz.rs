@@ -2,10 +2,12 @@
 
 use std::collections::VecDeque;
 
+use bifrust_cluster::{ClusterKey, Incarnation, NodeId, NodeRef};
 use bytes::BytesMut;
 
 use crate::error::Status;
 use crate::frame::{self, FRAME_MAX, Frame, FrameError};
+use crate::hello::{self, Handshake, Identity, Role, Versions};
 use crate::link::{Body, Bounds, Effect, Limits, Link, Outgoing};
 
 /// Frames are the same however the bytes are cut into pieces, and what is read is written and read
@@ -76,4 +78,21 @@ pub fn check_link(bytes: &[u8]) {
     }
     let mut ended = Vec::new();
     let _ = link.tick(2_000, &mut ended);
+}
+
+/// Whatever is said first, nobody is let in by it, and nothing beyond it is read.
+pub fn check_hello(bytes: &[u8]) {
+    for role in [Role::Listener, Role::Dialler(None)] {
+        let identity = Identity {
+            node: NodeRef {
+                id: NodeId(1),
+                incarnation: Incarnation(1),
+            },
+            cluster: None,
+            versions: Versions::OWN,
+            limits: Limits::default(),
+            key: ClusterKey::new("0123456789abcdef").expect("it is long enough"),
+        };
+        hello::check(bytes, Handshake::new(role, identity, [7; 32], None));
+    }
 }

@@ -11,4 +11,5 @@ pub mod error;
 pub mod frame;
 #[doc(hidden)]
 pub mod fuzz;
+pub mod hello;
 pub mod link;
