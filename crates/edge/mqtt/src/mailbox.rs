@@ -141,8 +141,8 @@ pub(crate) enum Completion {
     Fetched(Result<Fetched, InboxError>),
     Settled(Result<(), InboxError>),
     /// What a scan of retained messages waited for has arrived.
-    ScanReady(u32),
-    RetainedPage(u32, Result<Page, RetainError>),
+    ScanReady(u64),
+    RetainedPage(u64, Result<Page, RetainError>),
     RetainedInserted(Result<usize, InboxError>),
 }
 

@@ -4,7 +4,7 @@
 //! While a scan runs, live publishes with RETAIN reach the session too. Their stamps are noted, so
 //! that an older retained value never follows a newer live one.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ahash::RandomState;
@@ -39,16 +39,17 @@ struct Scan {
     cursor: Option<Cursor>,
     /// Messages that may still be sent.
     left: u32,
-    number: u32,
     /// Whether all it has to find is in the store.
     is_ready: bool,
 }
 
 /// All retained messages a session still has to get, subscription by subscription.
 pub(crate) struct Scans {
-    waiting: VecDeque<Scan>,
-    /// Numbers given to scans, so that an answer for a cancelled one is recognised.
-    numbers: u32,
+    /// By number, in the order of the subscriptions: an answer for a cancelled one is recognised.
+    waiting: BTreeMap<u64, Scan>,
+    /// Their numbers. A client may subscribe to far more filters than are read in that time.
+    by_filter: HashMap<TopicFilter, u64, RandomState>,
+    numbers: u64,
     is_reading: bool,
     /// Stamps of what came live meanwhile.
     live: HashMap<Topic, Hlc, RandomState>,
@@ -61,7 +62,8 @@ pub(crate) struct Scans {
 impl Scans {
     fn new() -> Self {
         Self {
-            waiting: VecDeque::new(),
+            waiting: BTreeMap::new(),
+            by_filter: HashMap::default(),
             numbers: 0,
             is_reading: false,
             live: HashMap::default(),
@@ -77,16 +79,32 @@ impl Scans {
         *noted = stamp.max(*noted);
     }
 
+    /// Puts a subscription behind the others. The number names it.
+    fn add(&mut self, scan: Scan) -> u64 {
+        self.numbers += 1;
+        self.by_filter.insert(scan.filter.clone(), self.numbers);
+        self.waiting.insert(self.numbers, scan);
+        self.numbers
+    }
+
     /// The subscription is gone: no more of its messages.
     pub(crate) fn cancel(&mut self, filter: &TopicFilter) {
-        if self
-            .waiting
-            .front()
-            .is_some_and(|scan| scan.filter == *filter)
-        {
-            self.is_reading = false;
+        if let Some(number) = self.by_filter.remove(filter) {
+            self.is_reading &= !self.is_at_front(number);
+            self.waiting.remove(&number);
         }
-        self.waiting.retain(|scan| scan.filter != *filter);
+    }
+
+    /// All of the first subscription's messages are read.
+    fn finish_front(&mut self) {
+        if let Some((_, scan)) = self.waiting.pop_first() {
+            self.by_filter.remove(&scan.filter);
+        }
+    }
+
+    fn is_at_front(&self, number: u64) -> bool {
+        let front = self.waiting.first_key_value();
+        front.is_some_and(|(first, _)| *first == number)
     }
 
     fn is_done(&self) -> bool {
@@ -127,14 +145,11 @@ impl Shard {
         let scans = session.scans.get_or_insert_with(|| Box::new(Scans::new()));
         // A repeated SUBSCRIBE sends all again; the scan that still runs is not needed then.
         scans.cancel(&filter);
-        scans.numbers = scans.numbers.wrapping_add(1);
-        let number = scans.numbers;
-        scans.waiting.push_back(Scan {
+        let number = scans.add(Scan {
             filter,
             options,
             cursor: None,
             left,
-            number,
             is_ready: false,
         });
         let tenant = session.tenant.number;
@@ -145,14 +160,14 @@ impl Shard {
     }
 
     /// Everything this scan has to find is in the store.
-    pub(crate) fn scan_ready(&mut self, seat: Seat, number: u32) {
+    pub(crate) fn scan_ready(&mut self, seat: Seat, number: u64) {
         let Some(scans) = self
             .session(seat)
             .and_then(|session| session.scans.as_mut())
         else {
             return;
         };
-        if let Some(scan) = scans.waiting.iter_mut().find(|scan| scan.number == number) {
+        if let Some(scan) = scans.waiting.get_mut(&number) {
             scan.is_ready = true;
         }
         self.pump_scans(seat.slot);
@@ -189,10 +204,14 @@ impl Shard {
         if is_busy || !scans.held.is_empty() || !has_room {
             return;
         }
-        let Some(scan) = scans.waiting.front_mut().filter(|scan| scan.is_ready) else {
+        let Some(mut front) = scans.waiting.first_entry() else {
             return;
         };
-        let number = scan.number;
+        let number = *front.key();
+        let scan = front.get_mut();
+        if !scan.is_ready {
+            return;
+        }
         let limit = PageLimit {
             messages: PAGE_MESSAGES.min(scan.left as usize),
             bytes: PAGE_BYTES,
@@ -206,7 +225,7 @@ impl Shard {
     pub(crate) fn retained_page(
         &mut self,
         seat: Seat,
-        number: u32,
+        number: u64,
         result: Result<Page, RetainError>,
     ) {
         let Some(session) = self.session(seat) else {
@@ -217,11 +236,7 @@ impl Shard {
         let Some(scans) = &mut session.scans else {
             return;
         };
-        let is_at_front = scans
-            .waiting
-            .front()
-            .is_some_and(|scan| scan.number == number);
-        if !is_at_front {
+        if !scans.is_at_front(number) {
             return;
         }
         scans.is_reading = false;
@@ -235,7 +250,7 @@ impl Shard {
                 return self.wait_with_scans(seat);
             }
         };
-        let Some(scan) = scans.waiting.front_mut() else {
+        let Some(scan) = scans.waiting.get_mut(&number) else {
             return;
         };
         let options = scan.options;
@@ -243,7 +258,7 @@ impl Shard {
         scan.left = scan.left.saturating_sub(count);
         scan.cursor = page.next;
         if scan.cursor.is_none() || scan.left == 0 {
-            scans.waiting.pop_front();
+            scans.finish_front();
         }
         let mut messages = page.messages;
         messages.retain(|message| {
@@ -342,5 +357,37 @@ fn retained(message: Message, options: SubscriptionOptions) -> Outgoing {
         retain: true,
         ids: options.id.map(|id| [id.get()].as_slice().into()),
         body: Body::Stored(Arc::new(message)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scan(filter: &str) -> Scan {
+        Scan {
+            filter: TopicFilter::new(filter.to_owned().into()).unwrap(),
+            options: SubscriptionOptions::default(),
+            cursor: None,
+            left: 1,
+            is_ready: true,
+        }
+    }
+
+    #[test]
+    fn scans_keep_the_order_of_subscriptions_and_a_cancelled_one_is_no_longer_read() {
+        let mut scans = Scans::new();
+        let [a, b, c] = ["a", "b", "c"].map(|filter| scans.add(scan(filter)));
+        scans.is_reading = true;
+        scans.cancel(&scan("b").filter);
+        assert!(scans.is_reading && scans.is_at_front(a));
+        scans.cancel(&scan("a").filter);
+        assert!(!scans.is_reading && scans.is_at_front(c));
+        let again = scans.add(scan("a"));
+        assert!(![a, b, c].contains(&again));
+        scans.finish_front();
+        assert!(scans.is_at_front(again) && scans.by_filter.len() == 1);
+        scans.finish_front();
+        assert!(scans.is_done() && scans.by_filter.is_empty());
     }
 }
