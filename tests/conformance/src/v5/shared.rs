@@ -60,62 +60,134 @@ fn a_share_respects_the_granted_qos(scene: &Scene<'_>) {
     }
 }
 
-fn member(scene: &Scene<'_>, id: &str) -> Peer {
-    let mut peer = scene.v5_kept(id, 0);
-    peer.ask("82 [0001 [] <$share/g/t> 02]", "90 [0001 [] 02]");
-    peer
+/// A group of two that share a topic of its name.
+struct Group<'a> {
+    scene: &'a Scene<'a>,
+    name: &'static str,
+    qos: u8,
+    /// Whether their sessions outlive their connections.
+    is_kept: bool,
 }
 
-/// A group of two; the one that was sent a QoS 2 message, its name, its identifier, the other one.
-fn one_of_two(scene: &Scene<'_>) -> (Peer, &'static str, String, Peer) {
-    let mut first = member(scene, "a");
-    let mut second = member(scene, "b");
-    scene.v5("p").publish("34 [<t> 0001 [] 'x']");
-    // Whoever has it answers a ping with it before, or both do not have it yet.
-    loop {
-        for (name, is_first) in [("a", true), ("b", false)] {
-            let peer = if is_first { &mut first } else { &mut second };
-            peer.send("c0 []");
-            let packet = peer.packet().unwrap_or_default();
-            if packet.first() != Some(&0xD0) {
-                let id = id_of(&packet);
-                peer.expect("d0 []");
-                return match is_first {
-                    true => (first, name, id, second),
-                    false => (second, name, id, first),
-                };
+/// The member that was sent the message `x`, its name, the message's identifier, the other member.
+type Sent = (Peer, String, String, Peer);
+
+impl Group<'_> {
+    fn member(&self, id: &str) -> Peer {
+        let Self { name, qos, .. } = self;
+        let mut peer = match self.is_kept {
+            true => self.scene.v5_kept(id, 0),
+            false => self.scene.v5(id),
+        };
+        let subscribe = format!("82 [0001 [] <$share/g/{name}> {qos:02x}]");
+        peer.ask(&subscribe, &format!("90 [0001 [] {qos:02x}]"));
+        peer
+    }
+
+    fn publish(&self, payload: &str) {
+        let Self { name, qos, .. } = self;
+        let first = 0x30 | qos << 1;
+        let text = format!("{first:02x} [<{name}> 0001 [] '{payload}']");
+        self.scene.v5("p").publish(&text);
+    }
+
+    fn one_of_two(&self) -> Sent {
+        let names = [format!("{}-a", self.name), format!("{}-b", self.name)];
+        let mut members = names.each_ref().map(|name| self.member(name));
+        self.publish("x");
+        // Whoever has it answers a ping with it before, or both do not have it yet.
+        loop {
+            for at in [0, 1] {
+                members[at].send("c0 []");
+                let packet = members[at].packet().unwrap_or_default();
+                if packet.first() == Some(&0xD0) {
+                    continue;
+                }
+                members[at].expect("d0 []");
+                let [a, b] = members;
+                let (chosen, other) = if at == 0 { (a, b) } else { (b, a) };
+                return (chosen, names[at].clone(), id_of(&packet), other);
             }
         }
+    }
+
+    /// The next message is the next that the other member gets, and all.
+    fn expect_next(&self, other: &mut Peer) {
+        self.publish("next");
+        let first = 0x30 | self.qos << 1;
+        other.expect(&format!("{first:02x} [<{}> ?? ?? [] 'next']", self.name));
+        other.ping();
     }
 }
 
 fn a_begun_exchange_waits_for_its_member(scene: &Scene<'_>) {
-    let (chosen, name, id, mut other) = one_of_two(scene);
-    chosen.cut();
-    other.ping();
-    let mut chosen = scene.v5_kept(name, 1);
-    chosen.expect(&format!("3c [<t> {id} [] 'x']"));
-    chosen.ask(&format!("50 [{id}]"), &format!("62 [{id} *]"));
-    chosen.send(&format!("70 [{id}]"));
-    chosen.ping();
-    other.ping();
+    for (name, is_received) in [("sent", false), ("received", true)] {
+        let group = Group {
+            scene,
+            name,
+            qos: 2,
+            is_kept: true,
+        };
+        let (mut chosen, id, packet_id, mut other) = group.one_of_two();
+        let received = (format!("50 [{packet_id}]"), format!("62 [{packet_id} *]"));
+        if is_received {
+            chosen.ask(&received.0, &received.1);
+        }
+        chosen.cut();
+        other.ping();
+        let mut chosen = scene.v5_kept(&id, 1);
+        if is_received {
+            chosen.expect(&received.1);
+        } else {
+            chosen.expect(&format!("3c [<{name}> {packet_id} [] 'x']"));
+            chosen.ask(&received.0, &received.1);
+        }
+        chosen.send(&format!("70 [{packet_id}]"));
+        chosen.ping();
+        other.ping();
+    }
 }
 
 fn what_a_lost_session_was_sent_goes_to_nobody(scene: &Scene<'_>) {
-    let (chosen, name, _, mut other) = one_of_two(scene);
-    chosen.cut();
-    scene.v5(name).leave();
-    scene.v5("p").publish("34 [<t> 0001 [] 'next']");
-    other.expect("34 [<t> ?? ?? [] 'next']");
-    other.ping();
+    for (name, is_kept) in [("kept", true), ("transient", false)] {
+        let group = Group {
+            scene,
+            name,
+            qos: 2,
+            is_kept,
+        };
+        let (chosen, id, _, mut other) = group.one_of_two();
+        chosen.cut();
+        // Its session has ended once this one is let in.
+        scene.v5(&id).leave();
+        group.expect_next(&mut other);
+    }
 }
 
 fn what_a_member_refuses_goes_to_nobody(scene: &Scene<'_>) {
-    let (mut chosen, _, id, mut other) = one_of_two(scene);
-    chosen.send(&format!("50 [{id} 83]"));
-    chosen.ping();
-    chosen.leave();
-    scene.v5("p").publish("34 [<t> 0001 [] 'next']");
-    other.expect("34 [<t> ?? ?? [] 'next']");
-    other.ping();
+    for (name, qos, is_kept) in [
+        ("kept1", 1, true),
+        ("kept2", 2, true),
+        ("transient1", 1, false),
+        ("transient2", 2, false),
+    ] {
+        let group = Group {
+            scene,
+            name,
+            qos,
+            is_kept,
+        };
+        let (mut chosen, id, packet_id, mut other) = group.one_of_two();
+        let first = if qos == 1 { "40" } else { "50" };
+        chosen.send(&format!("{first} [{packet_id} 83]"));
+        chosen.ping();
+        chosen.leave();
+        group.expect_next(&mut other);
+        if is_kept {
+            // Not again to itself (MQTT-4.4.0-2).
+            scene.v5_kept(&id, 1).ping();
+        }
+        scene.v5(&id).leave();
+        other.ping();
+    }
 }
