@@ -5,6 +5,7 @@ pub(crate) mod aliases;
 pub(crate) mod charge;
 pub(crate) mod durable;
 pub(crate) mod fifo;
+pub(crate) mod filters;
 pub(crate) mod inbound;
 pub(crate) mod known_topics;
 pub(crate) mod queue;
@@ -17,7 +18,7 @@ use std::sync::Arc;
 
 use bifrust_dist::Matched;
 use bifrust_inbox::SessionRef;
-use bifrust_model::{ClientInfo, SessionKey, SubscriptionOptions, Tenant, Topic, TopicFilter};
+use bifrust_model::{ClientInfo, SessionKey, Tenant, Topic};
 
 use crate::connection::Exchange;
 use crate::connection::subscribe::FilterRequest;
@@ -26,6 +27,7 @@ use crate::subscriptions::LocalMatch;
 use acks::Acks;
 use aliases::Aliases;
 use durable::Durable;
+use filters::Filters;
 use inbound::Inbound;
 use known_topics::KnownTopics;
 use queue::Queue;
@@ -44,8 +46,8 @@ pub(crate) struct Session {
     /// Bytes of the largest packet the client takes.
     pub(crate) client_packet_max: u32,
 
-    /// Sorted by filter; a persistent session's are in the inbox service.
-    pub(crate) subscriptions: Vec<(TopicFilter, SubscriptionOptions)>,
+    /// Of a transient session; a persistent one's are in the inbox service.
+    pub(crate) subscriptions: Filters,
     /// The SUBSCRIBE or UNSUBSCRIBE that is being answered; one at a time.
     pub(crate) filter_request: Option<Box<FilterRequest>>,
     /// Retained messages on their way.
@@ -109,40 +111,6 @@ impl Session {
         }
     }
 
-    /// Adds a subscription of a transient session. False if the session may have no more.
-    pub(crate) fn add_subscription(
-        &mut self,
-        filter: &TopicFilter,
-        options: SubscriptionOptions,
-        max: usize,
-    ) -> Option<Added> {
-        match self
-            .subscriptions
-            .binary_search_by(|(held, _)| held.cmp(filter))
-        {
-            Ok(at) => {
-                self.subscriptions[at].1 = options;
-                Some(Added::Replaced)
-            }
-            Err(_) if self.subscriptions.len() >= max => None,
-            Err(at) => {
-                if self.subscriptions.is_empty() {
-                    // Many sessions have just one.
-                    self.subscriptions.reserve_exact(1);
-                }
-                self.subscriptions.insert(at, (filter.clone(), options));
-                Some(Added::New)
-            }
-        }
-    }
-
-    /// What a transient session asked of a filter.
-    pub(crate) fn subscription(&self, filter: &TopicFilter) -> Option<SubscriptionOptions> {
-        let held = &self.subscriptions;
-        let at = held.binary_search_by(|(held, _)| held.cmp(filter)).ok()?;
-        held.get(at).map(|(_, options)| *options)
-    }
-
     /// Tells publishers how busy the session is, if it is a member of a group.
     pub(crate) fn note_load(&self) {
         if let Some(shares) = &self.shares {
@@ -151,25 +119,4 @@ impl Session {
             shares.set_waiting(self.queue.len() + durable + in_flight);
         }
     }
-
-    /// Takes a subscription of a transient session away. False if there was none.
-    pub(crate) fn remove_subscription(&mut self, filter: &TopicFilter) -> bool {
-        match self
-            .subscriptions
-            .binary_search_by(|(held, _)| held.cmp(filter))
-        {
-            Ok(at) => {
-                self.subscriptions.remove(at);
-                true
-            }
-            Err(_) => false,
-        }
-    }
-}
-
-/// How a subscription was taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Added {
-    New,
-    Replaced,
 }

@@ -25,6 +25,7 @@ use crate::fault::{Fault, planted};
 use crate::mailbox::{Completion, Seat};
 use crate::session::Session;
 use crate::session::durable::Durable;
+use crate::session::filters::Filters;
 use crate::session::inbound::Inbound;
 use crate::session::known_topics::KnownTopics;
 use crate::session::rate::Rate;
@@ -611,7 +612,7 @@ fn session(accepted: &Accepted, opened: &Opened, client_packet_max: u32) -> Sess
         expiry_seconds: accepted.expiry_seconds,
         has_rows: opened.is_durable || accepted.has_will,
         client_packet_max,
-        subscriptions: Vec::new(),
+        subscriptions: Filters::default(),
         filter_request: None,
         scans: None,
         queue: Default::default(),

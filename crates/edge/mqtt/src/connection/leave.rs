@@ -41,7 +41,7 @@ impl Shard {
         if expiry == 0 {
             self.emit_client(&session.client, EventKind::MqttSessionStop, |event| event);
         }
-        for (filter, _) in std::mem::take(&mut session.subscriptions) {
+        for filter in session.subscriptions.drain() {
             let removed = self.remove_filter(seat, session.tenant.number, &filter);
             if let Some((at, step)) = removed {
                 self.step_route(at, step);

@@ -13,8 +13,8 @@ use bifrust_plugin_api::{Access, Action, Answer};
 use super::{Ending, Pause, model_qos, protocol_error};
 use crate::fault::{Fault, planted};
 use crate::mailbox::{Completion, Seat};
-use crate::session::Added;
 use crate::session::acks::AckKind;
+use crate::session::filters::Added;
 use crate::shard::Shard;
 use crate::subscriptions::RouteStep;
 
@@ -275,7 +275,7 @@ impl Shard {
             let Some(session) = self.session(seat) else {
                 return;
             };
-            let Some(added) = session.add_subscription(filter, item.options, max) else {
+            let Some(added) = session.subscriptions.add(filter, item.options, max) else {
                 item.reason = Some(ReasonCode::QUOTA_EXCEEDED);
                 continue;
             };
@@ -325,7 +325,7 @@ impl Shard {
         if failure.is_some()
             && let Some(filter) = item.filter.take()
         {
-            session.remove_subscription(&filter);
+            session.subscriptions.remove(&filter);
             // Its route is already being taken out.
             self.remove_filter(seat, tenant, &filter);
             self.emit(seat, EventKind::MatchError, |event| {
@@ -356,7 +356,7 @@ impl Shard {
                 continue;
             }
             let tenant = session.tenant.number;
-            let existed = session.remove_subscription(filter);
+            let existed = session.subscriptions.remove(filter);
             if let Some(scans) = &mut session.scans {
                 scans.cancel(filter);
             }

@@ -109,7 +109,7 @@ impl Shard {
         let Some(session) = connection.session() else {
             return Some(shared);
         };
-        let Some(options) = session.subscription(&shared.filter) else {
+        let Some(options) = session.subscriptions.get(&shared.filter) else {
             return Some(shared);
         };
         let qos = message.qos.min(options.qos);
