@@ -2,6 +2,7 @@
 //! `fuzz` for its parsers.
 
 mod architecture;
+mod clients;
 mod faults;
 mod files;
 mod fuzz;
@@ -18,6 +19,7 @@ Checks of the workspace itself:
   cargo xtask files    no file over 800 lines, no unwrap on a product path, no mod.rs
   cargo xtask docs     every file that ARCHITECTURE.md names is there
   cargo xtask house    all of these
+  cargo xtask clients  what clients see, over every transport, and every client with every other
   cargo xtask faults   the conformance suite against a broker with planted faults
 ";
 
@@ -61,6 +63,7 @@ fn run(asked: &str, arguments: &[String]) -> anyhow::Result<Vec<String>> {
             architecture::check(root)?,
         ]
         .concat(),
+        "clients" => clients::check(root)?,
         "faults" => faults::check(root)?,
         "fuzz" => fuzz::run(root, arguments)?,
         _ => anyhow::bail!("{asked:?} is no check\n{HELP}\n{}", fuzz::HELP),

@@ -1,9 +1,10 @@
 //! One connection of a row: bytes out, whole packets in, each judged.
 
 use std::io::ErrorKind;
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr};
 use std::time::{Duration, Instant};
 
+use bifrust_e2e::Carrier;
 use bifrust_e2e::client::Transport;
 
 use crate::bytes::{Pattern, bytes, hex, packet_len};
@@ -21,11 +22,9 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// A TCP connection, nothing sent yet.
+    /// A connection over the transport under test, nothing sent yet.
     pub fn dial(address: SocketAddr, user: &str) -> Self {
-        let stream = TcpStream::connect(address).expect("the broker accepts");
-        stream.set_nodelay(true).expect("a socket option");
-        Self::over(Box::new(stream), user)
+        Self::over(Carrier::under_test().dial(address), user)
     }
 
     /// Over any transport.

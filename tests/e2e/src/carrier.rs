@@ -7,13 +7,13 @@ use std::sync::OnceLock;
 use std::time::Instant;
 
 use crate::client::{PATIENCE, Transport};
-use crate::secure::Secure;
+use crate::secure::{self, Secure};
 use crate::websocket::WebSocket;
 
 static ASKED: OnceLock<Carrier> = OnceLock::new();
 
 /// A transport.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "the transports' own names")]
 pub enum Carrier {
     Tcp,
@@ -59,19 +59,33 @@ impl Carrier {
 
     /// A connection over it, ready for CONNECT.
     pub fn dial(self, address: SocketAddr) -> Box<dyn Transport> {
-        let stream = TcpStream::connect(address).expect("the broker accepts");
-        stream.set_nodelay(true).expect("a socket option");
+        self.try_dial(address).expect("the broker accepts")
+    }
+
+    /// As [`dial`](Self::dial), or why there is none.
+    pub fn try_dial(self, address: SocketAddr) -> io::Result<Box<dyn Transport>> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        let secure = |stream, protocol| {
+            let options = secure::Options {
+                alpn: &[protocol],
+                ..secure::Options::default()
+            };
+            Secure::try_open(stream, &options)
+        };
         let below: Box<dyn Transport> = match self {
             Self::Tcp | Self::Ws => Box::new(stream),
-            Self::Tls => Box::new(Secure::open(stream, &["mqtt"])),
-            Self::Wss => Box::new(Secure::open(stream, &["http/1.1"])),
+            Self::Tls => Box::new(secure(stream, "mqtt")?),
+            Self::Wss => Box::new(secure(stream, "http/1.1")?),
         };
         match self {
-            Self::Tcp | Self::Tls => below,
+            Self::Tcp | Self::Tls => Ok(below),
             Self::Ws | Self::Wss => {
-                let (socket, upgrade) = WebSocket::over(below, address, "/mqtt", Some("mqtt"));
-                assert_eq!(upgrade.status, 101, "{}", upgrade.head);
-                Box::new(socket)
+                let (socket, upgrade) = WebSocket::try_over(below, address, "/mqtt", Some("mqtt"))?;
+                match upgrade.status {
+                    101 => Ok(Box::new(socket)),
+                    _ => Err(io::Error::other(upgrade.head)),
+                }
             }
         }
     }

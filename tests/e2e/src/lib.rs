@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! tests/*.rs -> Broker (a real process) <- socket - Client (raw bytes, read and written by `wire`)
-//!                                       <- socket - Paho, MQTT.js, rumqttc, mosquitto
+//!                                       <- socket - Paho, MQTT.js, rumqttc, gmqtt, mosquitto
 //!               chaos: workload -> kill -> restart -> checker
 //! ```
 //!

@@ -56,11 +56,21 @@ impl WebSocket {
 
     /// As [`open`](Self::open), over another transport.
     pub fn over(
-        mut below: Box<dyn Transport>,
+        below: Box<dyn Transport>,
         address: SocketAddr,
         path: &str,
         protocols: Option<&str>,
     ) -> (Self, Upgrade) {
+        Self::try_over(below, address, path, protocols).expect("an upgrade answer")
+    }
+
+    /// As [`over`](Self::over), or why nothing was answered.
+    pub fn try_over(
+        mut below: Box<dyn Transport>,
+        address: SocketAddr,
+        path: &str,
+        protocols: Option<&str>,
+    ) -> io::Result<(Self, Upgrade)> {
         let offer = protocols
             .map(|names| format!("Sec-WebSocket-Protocol: {names}\r\n"))
             .unwrap_or_default();
@@ -69,9 +79,7 @@ impl WebSocket {
              Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
              Sec-WebSocket-Version: 13\r\n{offer}\r\n"
         );
-        below
-            .send(request.as_bytes())
-            .expect("the upgrade request is sent");
+        below.send(request.as_bytes())?;
         let deadline = Instant::now() + Duration::from_secs(10);
         let mut raw = Vec::new();
         let end = loop {
@@ -79,9 +87,7 @@ impl WebSocket {
                 break end + 4;
             }
             let mut chunk = [0; 2048];
-            let count = below
-                .receive(&mut chunk, deadline)
-                .expect("an upgrade answer");
+            let count = below.receive(&mut chunk, deadline)?;
             if count == 0 {
                 break raw.len();
             }
@@ -101,7 +107,7 @@ impl WebSocket {
             close_code: None,
             pongs: Vec::new(),
         };
-        (socket, Upgrade { status, head })
+        Ok((socket, Upgrade { status, head }))
     }
 
     /// Sends one frame.

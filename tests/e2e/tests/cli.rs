@@ -9,8 +9,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bifrust_e2e::broker::{Builder, Output, bifrust, run_cli, wait};
-use bifrust_e2e::{Broker, Connect, Packet, Publish};
+use bifrust_e2e::{Broker, Carrier, Connect, Packet, Publish};
 use tempfile::TempDir;
+
+/// A broker over TCP, whatever is asked for: TLS and WebSocket need other flags.
+fn builder() -> Builder {
+    Carrier::none_is_asked_for();
+    Broker::builder()
+}
 
 fn cli(broker: &Broker, command: &str, args: &[&str], input: &str) -> Output {
     let port = broker.tcp().port().to_string();
@@ -35,7 +41,7 @@ fn get(address: SocketAddr, path: &str) -> (u16, String) {
 
 #[test]
 fn ready_file_says_where_it_serves() {
-    let broker = Broker::start();
+    let broker = builder().start();
     let text = fs::read_to_string(broker.home().join("ready.json")).expect("a ready file");
     let ready: serde_json::Value = serde_json::from_str(&text).expect("one JSON object");
     let mut keys: Vec<&str> = ready
@@ -55,7 +61,7 @@ fn ready_file_says_where_it_serves() {
 
 #[test]
 fn listeners_can_be_off() {
-    let broker = Broker::builder()
+    let broker = builder()
         .arg("--ws")
         .arg("off")
         .arg("--api")
@@ -67,7 +73,7 @@ fn listeners_can_be_off() {
 
 #[test]
 fn pub_and_sub_speak_to_each_other() {
-    let broker = Broker::start();
+    let broker = builder().start();
     for version in ["mqttv311", "mqttv5"] {
         for qos in ["0", "1", "2"] {
             let topic = format!("cli/{version}/{qos}");
@@ -100,7 +106,7 @@ fn pub_and_sub_speak_to_each_other() {
 
 #[test]
 fn pub_sends_each_line_and_sub_prints_each() {
-    let broker = Broker::start();
+    let broker = builder().start();
     let port = broker.tcp().port().to_string();
     let mut sub = Command::new(bifrust());
     sub.args(["sub", "-h", "127.0.0.1", "-p", &port, "-i", "reader"]);
@@ -136,7 +142,7 @@ fn pub_sends_each_line_and_sub_prints_each() {
 
 #[test]
 fn sub_ends_with_its_time() {
-    let broker = Broker::start();
+    let broker = builder().start();
     let start = Instant::now();
     let got = cli(&broker, "sub", &["-t", "silent", "-W", "1"], "");
     assert!(start.elapsed() < Duration::from_secs(5));
@@ -146,7 +152,7 @@ fn sub_ends_with_its_time() {
 
 #[test]
 fn refusals_reach_the_command_line() {
-    let broker = Broker::start();
+    let broker = builder().start();
     let refused = cli(&broker, "pub", &["-t", "a/#", "-m", "x", "-q", "1"], "");
     assert!(
         refused.code != 0 && !refused.stderr.is_empty(),
@@ -206,7 +212,7 @@ fn config_check_names_every_mistake() {
 
 #[test]
 fn taken_port_has_its_own_exit_code() {
-    let broker = Broker::start();
+    let broker = builder().start();
     for flag in ["--tcp", "--ws", "--api"] {
         let taken = broker.tcp().to_string();
         let (status, log) = Builder::default().arg(flag).arg(&taken).run_to_end();
@@ -223,7 +229,7 @@ fn dev_mode_stays_on_loopback() {
         .run_to_end();
     assert_eq!(status.code(), Some(2), "{log}");
     assert!(log.contains("--dev-insecure"), "{log}");
-    let broker = Broker::builder()
+    let broker = builder()
         .arg("--tcp")
         .arg("0.0.0.0:0")
         .arg("--dev-insecure")
@@ -235,7 +241,7 @@ fn dev_mode_stays_on_loopback() {
 
 #[test]
 fn environment_overrides_the_config() {
-    let broker = Broker::builder()
+    let broker = builder()
         .config("[settings]\nReceivingMaximum = 5\n")
         .env("BIFRUST__SETTINGS__RECEIVINGMAXIMUM", "7")
         .start();
@@ -249,7 +255,7 @@ fn environment_overrides_the_config() {
 
 #[test]
 fn sigterm_stops_gracefully_and_a_second_one_at_once() {
-    let mut broker = Broker::start();
+    let mut broker = builder().start();
     let mut five = broker.connect(&Connect::v5("five"));
     let mut three = broker.connect(&Connect::v3("three"));
     broker.signal_term();
@@ -261,7 +267,7 @@ fn sigterm_stops_gracefully_and_a_second_one_at_once() {
     let status = broker.wait_end(Duration::from_secs(20));
     assert!(status.success(), "{status}: {}", broker.log());
     // A second one: the end is not waited for any longer.
-    let mut broker = Broker::start();
+    let mut broker = builder().start();
     let clients: Vec<_> = (0..200)
         .map(|n| broker.connect(&Connect::v5(format!("c{n}"))))
         .collect();
@@ -293,7 +299,7 @@ fn version_and_help_are_told() {
 
 #[test]
 fn api_tells_health_and_meters() {
-    let broker = Broker::start();
+    let broker = builder().start();
     for path in ["/healthz", "/readyz"] {
         assert_eq!(get(broker.api(), path).0, 200, "{path}");
     }
@@ -317,7 +323,7 @@ fn api_tells_health_and_meters() {
 
 #[test]
 fn api_survives_what_is_no_http() {
-    let broker = Broker::start();
+    let broker = builder().start();
     for bytes in [&b"\0\0\0\0\r\n\r\n"[..], b"GET", b"GET / HTTP/9.9\r\n\r\n"] {
         let mut stream = TcpStream::connect(broker.api()).expect("accepts");
         stream.write_all(bytes).expect("open");
@@ -346,7 +352,7 @@ fn a_stopped_start_leaves_no_process() {
 
 #[test]
 fn passwords_are_read_from_a_file_or_the_environment() {
-    let broker = Broker::start();
+    let broker = builder().start();
     let folder = TempDir::new().expect("a folder");
     let file = folder.path().join("password");
     fs::write(&file, "secret\n").expect("written");
@@ -369,7 +375,7 @@ fn passwords_are_read_from_a_file_or_the_environment() {
 
 #[test]
 fn sub_prints_json_where_asked() {
-    let broker = Broker::start();
+    let broker = builder().start();
     let mut writer = broker.connect(&Connect::v5("writer"));
     writer.publish(&Publish::new("json", "\"x\"\n").qos(1).retain());
     let got = cli(

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use bifrust_e2e::broker::{bifrust, run_command};
-use bifrust_e2e::{Broker, fetch};
+use bifrust_e2e::{Broker, Carrier, fetch};
 use tempfile::TempDir;
 
 fn root() -> PathBuf {
@@ -48,6 +48,7 @@ fn its_tour_works() {
         fetch::skip("README's tour", &why);
         return;
     }
+    Carrier::none_is_asked_for(); // its commands are for TCP
     let broker = Broker::start();
     let home = TempDir::new().expect("a folder");
     let port = broker.tcp().port();

@@ -37,9 +37,6 @@ pub(crate) fn run(arguments: &StartArguments) -> anyhow::Result<ExitCode> {
         wss: node.address(Transport::Wss),
         api: node.api_address(),
     };
-    if let Some(path) = &arguments.ready_file {
-        ready_file::write(path, &addresses).with_context(|| path.display().to_string())?;
-    }
     let text = |address: Option<std::net::SocketAddr>| {
         address.map_or_else(|| "off".to_owned(), |address| address.to_string())
     };
@@ -53,6 +50,10 @@ pub(crate) fn run(arguments: &StartArguments) -> anyhow::Result<ExitCode> {
         data = %data.display(),
         "ready"
     );
+    // After the line: who sees the file finds it in the log.
+    if let Some(path) = &arguments.ready_file {
+        ready_file::write(path, &addresses).with_context(|| path.display().to_string())?;
+    }
     serve(&node, &signals, arguments);
     tracing::info!(within = ?stop_within, "stopping");
     Ok(stop(node, stop_within))

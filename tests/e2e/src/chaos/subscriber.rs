@@ -9,6 +9,7 @@ use fastrand::Rng;
 use super::DRAIN_WITHIN;
 use super::publisher::Expected;
 use crate::broker::Broker;
+use crate::carrier::Carrier;
 use crate::client::{Client, Received};
 use crate::wire::{self, Ack, AckKind, Connect, Packet, Publish, Version};
 
@@ -79,10 +80,10 @@ impl Subscriber {
 
     /// One short connection; whether the broker still stands.
     fn visit(&mut self, address: SocketAddr) -> bool {
-        let Ok(stream) = std::net::TcpStream::connect(address) else {
+        let Ok(transport) = Carrier::under_test().try_dial(address) else {
             return false;
         };
-        let mut client = Client::over(Box::new(stream), self.connect.version);
+        let mut client = Client::over(transport, self.connect.version);
         if client.try_send(&self.connect.encode()).is_err() {
             return false;
         }
