@@ -28,12 +28,18 @@ pub(crate) type Then<T> = Box<dyn FnOnce(T) + Send>;
 /// Most shards a node has: a route keeps one bit for each.
 pub(crate) const SHARDS_MAX: usize = 64;
 
-/// Deliveries that the publishes before a shard stand for, above which senders stop reading from
-/// their clients. What a shard has taken and not yet handed on counts: it is what others wait for.
-const CROWDED: usize = 65_536;
+/// Deliveries that the publishes of a tenant before a shard stand for, above which senders stop reading
+/// from its clients. What a shard has taken and not yet handed on counts: it is what others wait for.
+const CROWDED: usize = 32_768;
+
+/// The same for all tenants together.
+const FULL: usize = 4 * CROWDED;
 
 /// The same for the bytes of publishes, where nothing else is said.
 const CROWDED_BYTES: usize = 32 << 20;
+
+/// Counters that tenants share by their numbers.
+const TENANT_COUNTERS: usize = 64;
 
 /// What a publish takes beside its topic, payload and properties.
 const PUBLISH_BYTES: usize = 384;
@@ -147,14 +153,19 @@ pub(crate) enum Completion {
 }
 
 impl Mail {
-    /// What a message for clients of the shard takes; 0 for other mail.
-    pub(crate) fn publish_bytes(&self) -> usize {
+    /// The message, if this is one for clients of the shard.
+    pub(crate) fn publication(&self) -> Option<&Publication> {
         match self {
-            Self::Publish(publication) => publication.message.weight() + PUBLISH_BYTES,
-            Self::Share(handoff) => handoff.shared.publication.message.weight() + PUBLISH_BYTES,
-            _ => 0,
+            Self::Publish(publication) => Some(publication),
+            Self::Share(handoff) => Some(&handoff.shared.publication),
+            _ => None,
         }
     }
+}
+
+/// What a publish takes while it waits.
+fn bytes_of(publication: &Publication) -> usize {
+    publication.message.weight() + PUBLISH_BYTES
 }
 
 /// The mailboxes of all shards. They exist before the server runs, so that services can be bound
@@ -166,15 +177,38 @@ pub struct Mailboxes {
 
 struct Mailbox {
     inner: Mutex<Inner>,
-    /// Publishes that are not handed on yet, read without the lock.
-    publishes: AtomicUsize,
-    /// Their bytes.
+    /// What is not handed on yet.
+    all: Load,
+    /// The same by tenant, as far as counters go.
+    by_tenant: Box<[Load; TENANT_COUNTERS]>,
+    /// Bytes of all of it.
     bytes: AtomicUsize,
-    /// Receivers that one of them had lately, at least 1: the sender cannot know them.
-    receivers: AtomicUsize,
-    /// Shards to wake once this mailbox is no longer crowded, a bit each.
+    /// Shards with publishers that wait, a bit each.
     waiting: AtomicU64,
     connections: AtomicUsize,
+}
+
+/// Publishes that wait, read without the lock.
+#[derive(Default)]
+struct Load {
+    publishes: AtomicUsize,
+    /// Receivers that one of them had lately: the sender cannot know them.
+    receivers: AtomicUsize,
+}
+
+impl Load {
+    /// What its publishes stand for.
+    fn deliveries(&self) -> usize {
+        let publishes = self.publishes.load(Ordering::Relaxed);
+        publishes.saturating_mul(self.receivers.load(Ordering::Relaxed).max(1))
+    }
+
+    fn handed_on(&self, handed: &Handed) {
+        self.publishes
+            .fetch_sub(handed.publishes, Ordering::Relaxed);
+        let receivers = handed.receivers / handed.publishes.max(1);
+        self.receivers.store(receivers, Ordering::Relaxed);
+    }
 }
 
 #[derive(Default)]
@@ -198,9 +232,9 @@ impl Mailboxes {
         let boxes = (0..shards)
             .map(|_| Mailbox {
                 inner: Mutex::default(),
-                publishes: AtomicUsize::new(0),
+                all: Load::default(),
+                by_tenant: Box::new(std::array::from_fn(|_| Load::default())),
                 bytes: AtomicUsize::new(0),
-                receivers: AtomicUsize::new(1),
                 waiting: AtomicU64::new(0),
                 connections: AtomicUsize::new(0),
             })
@@ -242,11 +276,7 @@ impl Mailboxes {
         let Some(mailbox) = self.boxes.get(shard) else {
             return;
         };
-        let bytes = mail.publish_bytes();
-        if bytes > 0 {
-            mailbox.publishes.fetch_add(1, Ordering::Relaxed);
-            mailbox.bytes.fetch_add(bytes, Ordering::Relaxed);
-        }
+        mailbox.count(&mail);
         let mut inner = mailbox.lock();
         if inner.is_closed {
             return;
@@ -276,37 +306,38 @@ impl Mailboxes {
         }
     }
 
-    /// Hands over publishes in one go. True if the mailbox is crowded and `from` should wait.
-    pub(crate) fn post_publishes(&self, shard: usize, from: usize, mails: &mut Vec<Mail>) -> bool {
+    /// Hands over publishes in one go.
+    pub(crate) fn post_publishes(&self, shard: usize, mails: &mut Vec<Mail>) {
         let Some(mailbox) = self.boxes.get(shard) else {
-            mails.clear();
-            return false;
+            return mails.clear();
         };
-        mailbox.publishes.fetch_add(mails.len(), Ordering::Relaxed);
-        let bytes = mails.iter().map(Mail::publish_bytes).sum();
-        mailbox.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let mut inner = mailbox.lock();
-        if inner.is_closed {
-            mails.clear();
+        for mail in &*mails {
+            mailbox.count(mail);
+        }
+        self.post_all(shard, mails);
+        mails.clear(); // it has closed
+    }
+
+    /// Whether publishers of this tenant have to wait before they publish more to this shard: it alone
+    /// crowds it, or all together fill it. If so, the shard `from` is woken when that may have changed.
+    pub(crate) fn must_wait(&self, shard: usize, tenant: TenantNumber, from: usize) -> bool {
+        let mailbox = &self.boxes[shard];
+        if !self.is_crowded(mailbox, tenant) {
             return false;
         }
-        inner.mails.append(mails);
-        // Under the lock, as is the receiver's count: one that has handed on enough sees who waits.
-        let is_crowded = mailbox.is_above(CROWDED, self.bytes_max);
+        // Under the lock, as what is handed on: who hands on enough sees who waits.
+        let _inner = mailbox.lock();
+        let is_crowded = self.is_crowded(mailbox, tenant);
         if is_crowded {
             mailbox.waiting.fetch_or(1 << from, Ordering::Relaxed);
-        }
-        let waker = inner.waker.take();
-        drop(inner);
-        if let Some(waker) = waker {
-            waker.wake();
         }
         is_crowded
     }
 
-    /// Whether publishes for this shard have to wait.
-    pub(crate) fn is_crowded(&self, shard: usize) -> bool {
-        self.boxes[shard].is_above(CROWDED, self.bytes_max)
+    fn is_crowded(&self, mailbox: &Mailbox, tenant: TenantNumber) -> bool {
+        mailbox.of(tenant).deliveries() > CROWDED
+            || mailbox.all.deliveries() > FULL
+            || mailbox.bytes.load(Ordering::Relaxed) > self.bytes_max
     }
 
     /// Takes all that is there into `mails`, which is empty; pending while there is nothing.
@@ -326,21 +357,25 @@ impl Mailboxes {
         Poll::Ready(())
     }
 
-    /// A shard has handed on so many publishes that it had taken, to so many receivers in all.
-    pub(crate) fn handed_on(&self, shard: usize, publishes: usize, receivers: usize, bytes: usize) {
-        if publishes == 0 {
-            return;
-        }
+    /// Takes what is there into `mails`, which is empty.
+    pub(crate) fn take(&self, shard: usize, mails: &mut Vec<Mail>) {
+        std::mem::swap(&mut self.boxes[shard].lock().mails, mails);
+    }
+
+    /// A shard has handed on publishes of a tenant that it had taken.
+    pub(crate) fn handed_on(&self, shard: usize, tenant: TenantNumber, handed: &Handed) {
         let mailbox = &self.boxes[shard];
+        let own = mailbox.of(tenant);
         let inner = mailbox.lock();
-        mailbox.publishes.fetch_sub(publishes, Ordering::Relaxed);
-        mailbox.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        mailbox
-            .receivers
-            .store((receivers / publishes).max(1), Ordering::Relaxed);
-        let waiting = match mailbox.is_above(CROWDED / 2, self.bytes_max / 2) {
-            true => 0,
-            false => mailbox.waiting.swap(0, Ordering::Relaxed),
+        mailbox.all.handed_on(handed);
+        own.handed_on(handed);
+        let before = mailbox.bytes.fetch_sub(handed.bytes, Ordering::Relaxed);
+        let has_room = own.deliveries() <= CROWDED / 2
+            && mailbox.all.deliveries() <= FULL / 2
+            && before - handed.bytes <= self.bytes_max / 2;
+        let waiting = match has_room {
+            true => mailbox.waiting.swap(0, Ordering::Relaxed),
+            false => 0,
         };
         drop(inner);
         self.wake(waiting);
@@ -367,15 +402,37 @@ impl Mailboxes {
     }
 }
 
+/// What a shard has handed on.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Handed {
+    pub(crate) publishes: usize,
+    /// Clients that they went to, in all.
+    pub(crate) receivers: usize,
+    pub(crate) bytes: usize,
+}
+
+impl Handed {
+    pub(crate) fn add(&mut self, publication: &Publication, receivers: usize) {
+        self.publishes += 1;
+        self.receivers += receivers;
+        self.bytes += bytes_of(publication);
+    }
+}
+
 impl Mailbox {
-    fn is_above(&self, deliveries: usize, bytes: usize) -> bool {
-        self.deliveries() > deliveries || self.bytes.load(Ordering::Relaxed) > bytes
+    fn count(&self, mail: &Mail) {
+        if let Some(publication) = mail.publication() {
+            let own = self.of(publication.tenant.number);
+            for load in [own, &self.all] {
+                load.publishes.fetch_add(1, Ordering::Relaxed);
+            }
+            self.bytes
+                .fetch_add(bytes_of(publication), Ordering::Relaxed);
+        }
     }
 
-    /// What its publishes stand for.
-    fn deliveries(&self) -> usize {
-        let publishes = self.publishes.load(Ordering::Relaxed);
-        publishes.saturating_mul(self.receivers.load(Ordering::Relaxed))
+    fn of(&self, tenant: TenantNumber) -> &Load {
+        &self.by_tenant[tenant.0 as usize % TENANT_COUNTERS]
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -472,10 +529,13 @@ mod tests {
 
     use super::*;
 
-    fn publishes(n: usize) -> Vec<Mail> {
+    const FLOODING: TenantNumber = TenantNumber(1);
+    const QUIET: TenantNumber = TenantNumber(2);
+
+    fn publishes(tenant: TenantNumber, n: usize) -> Vec<Mail> {
         let publication = Arc::new(Publication {
             tenant: Arc::new(Tenant {
-                number: TenantNumber(1),
+                number: tenant,
                 name: TenantName::new("t").unwrap(),
                 settings: Arc::new(Settings::default()).into(),
             }),
@@ -494,40 +554,87 @@ mod tests {
         (0..n).map(|_| Mail::Publish(publication.clone())).collect()
     }
 
-    fn take(mailboxes: &Mailboxes) -> Vec<Mail> {
-        let mut mails = Vec::new();
-        let context = Context::from_waker(Waker::noop());
-        let _ = mailboxes.poll_take(0, &context, &mut mails);
-        mails
+    fn post(mailboxes: &Mailboxes, tenant: TenantNumber, n: usize) {
+        mailboxes.post_publishes(0, &mut publishes(tenant, n));
+    }
+
+    fn hand_on(mailboxes: &Mailboxes, tenant: TenantNumber, n: usize, receivers: usize) {
+        let mut handed = Handed::default();
+        for mail in publishes(tenant, n) {
+            handed.add(mail.publication().expect("a publish"), receivers);
+        }
+        mailboxes.handed_on(0, tenant, &handed);
     }
 
     #[test]
-    fn a_mailbox_is_crowded_until_what_was_taken_is_handed_on() {
+    fn a_tenant_waits_until_what_was_taken_is_handed_on() {
         let mailboxes = Mailboxes::new(2);
-        assert!(mailboxes.post_publishes(0, 1, &mut publishes(CROWDED + 1)));
-        let taken = take(&mailboxes).len();
-        assert!(mailboxes.is_crowded(0));
-        mailboxes.handed_on(0, taken, taken, taken * (1 + PUBLISH_BYTES));
-        assert!(!mailboxes.is_crowded(0));
+        post(&mailboxes, FLOODING, CROWDED + 1);
+        assert!(mailboxes.must_wait(0, FLOODING, 1));
+        let mut mails = Vec::new();
+        mailboxes.take(0, &mut mails);
+        assert!(mailboxes.must_wait(0, FLOODING, 1));
+        hand_on(&mailboxes, FLOODING, mails.len(), 1);
+        assert!(!mailboxes.must_wait(0, FLOODING, 1));
     }
 
     #[test]
     fn the_more_receivers_publishes_have_the_fewer_wait() {
         let mailboxes = Mailboxes::new(2);
-        assert!(!mailboxes.post_publishes(0, 1, &mut publishes(101)));
-        mailboxes.handed_on(0, 1, CROWDED / 100, 1 + PUBLISH_BYTES);
-        assert!(!mailboxes.is_crowded(0));
-        assert!(mailboxes.post_publishes(0, 1, &mut publishes(10)));
-        mailboxes.handed_on(0, 1, 1, 1 + PUBLISH_BYTES);
-        assert!(!mailboxes.is_crowded(0));
+        post(&mailboxes, FLOODING, 101);
+        assert!(!mailboxes.must_wait(0, FLOODING, 1));
+        hand_on(&mailboxes, FLOODING, 1, CROWDED / 50);
+        assert!(mailboxes.must_wait(0, FLOODING, 1));
+        hand_on(&mailboxes, FLOODING, 1, 1);
+        assert!(!mailboxes.must_wait(0, FLOODING, 1));
+    }
+
+    #[test]
+    fn who_crowds_a_shard_waits_alone_until_it_is_full() {
+        let mailboxes = Mailboxes::new(2);
+        post(&mailboxes, FLOODING, CROWDED + 1);
+        post(&mailboxes, QUIET, 1);
+        assert!(mailboxes.must_wait(0, FLOODING, 1));
+        assert!(!mailboxes.must_wait(0, QUIET, 1));
+        post(&mailboxes, FLOODING, FULL);
+        assert!(mailboxes.must_wait(0, QUIET, 1));
     }
 
     #[test]
     fn large_publishes_crowd_it_by_their_bytes() {
         let mailboxes = Mailboxes::within(2, 10 * PUBLISH_BYTES);
-        assert!(!mailboxes.post_publishes(0, 1, &mut publishes(9)));
-        assert!(mailboxes.post_publishes(0, 1, &mut publishes(1)));
-        mailboxes.handed_on(0, 5, 5, 5 * (1 + PUBLISH_BYTES));
-        assert!(!mailboxes.is_crowded(0));
+        post(&mailboxes, FLOODING, 9);
+        assert!(!mailboxes.must_wait(0, FLOODING, 1));
+        post(&mailboxes, FLOODING, 1);
+        assert!(mailboxes.must_wait(0, FLOODING, 1));
+        hand_on(&mailboxes, FLOODING, 5, 1);
+        assert!(!mailboxes.must_wait(0, FLOODING, 1));
+    }
+
+    #[test]
+    fn whoever_waits_is_woken_when_there_is_room() {
+        use std::sync::atomic::AtomicBool;
+        use std::task::Wake;
+
+        #[derive(Default)]
+        struct Woken(AtomicBool);
+        impl Wake for Woken {
+            fn wake(self: Arc<Self>) {
+                self.0.store(true, Ordering::Relaxed);
+            }
+        }
+
+        let mailboxes = Mailboxes::new(2);
+        let woken = Arc::new(Woken::default());
+        let waker = woken.clone().into();
+        let mut nothing = Vec::new();
+        let taken = mailboxes.poll_take(1, &Context::from_waker(&waker), &mut nothing);
+        assert!(taken.is_pending());
+        post(&mailboxes, FLOODING, CROWDED + 1);
+        assert!(mailboxes.must_wait(0, FLOODING, 1));
+        hand_on(&mailboxes, FLOODING, CROWDED / 2, 1);
+        assert!(!woken.0.load(Ordering::Relaxed));
+        hand_on(&mailboxes, FLOODING, 1, 1);
+        assert!(woken.0.load(Ordering::Relaxed));
     }
 }

@@ -4,6 +4,8 @@ mod balance;
 pub(crate) mod deliver;
 mod durable;
 mod flush;
+mod lanes;
+mod mail;
 mod route;
 mod route_calls;
 pub(crate) mod share;
@@ -23,11 +25,10 @@ use bifrust_plugin_api::{AuthError, Later};
 use bifrust_session_dict::ConnectionRef;
 use bytes::BytesMut;
 use slab::Slab;
-use tokio::net::TcpStream;
 use tokio::task::LocalSet;
 
-use crate::connection::{Connection, Ending, Pause, Phase, Task};
-use crate::mailbox::{Arrival, Completion, Mail, Seat, Then};
+use crate::connection::{Connection, Ending, Pause, Phase};
+use crate::mailbox::{Completion, Mail, Seat, Then};
 use crate::metrics::Metrics;
 use crate::server::Edge;
 use crate::session::Session;
@@ -39,13 +40,10 @@ use crate::transport::Transport;
 pub(crate) use route::{DURABLE_MAX, undelivered_kind};
 use route_calls::RouteCalls;
 use timer::{STEP_MS, Timer, Wheel};
-use turns::{DELIVERY_WORK, Turns};
+use turns::Turns;
 
 /// Bytes read at once; shared by all connections of the shard.
 pub(crate) const READ_BUFFER: usize = 64 << 10;
-
-/// Work for publishes from other shards after which this shard's connections have a turn.
-const MAIL_PER_TURN: u64 = 2048 * DELIVERY_WORK;
 
 /// What a command to a durable store weighs besides its message: the stores bound their queues by
 /// number too, and refuse what comes beyond.
@@ -113,7 +111,7 @@ pub(crate) fn run(id: usize, edge: &Arc<Edge>, runtime: &tokio::runtime::Runtime
     let local = LocalSet::new();
     local.spawn_local(flush_when_asked(shard.clone()));
     local.spawn_local(tick(shard.clone()));
-    local.block_on(runtime, take_mail(shard.clone()));
+    local.block_on(runtime, mail::take_mail(shard.clone()));
     edge.mailboxes.close(id);
     shard.borrow_mut().metrics.publish();
 }
@@ -138,112 +136,6 @@ async fn tick(shard: Rc<RefCell<Shard>>) {
     loop {
         interval.tick().await;
         shard.borrow_mut().tick();
-    }
-}
-
-/// Takes mail until the shard has stopped.
-async fn take_mail(shard: Rc<RefCell<Shard>>) {
-    let (id, edge) = {
-        let shard = shard.borrow();
-        (usize::from(shard.id), shard.edge.clone())
-    };
-    let mut mails = Vec::new();
-    let mut stop_at: Option<tokio::time::Instant> = None;
-    loop {
-        let taken = poll_fn(|context| edge.mailboxes.poll_take(id, context, &mut mails));
-        match stop_at {
-            None => taken.await,
-            Some(deadline) => {
-                if tokio::time::timeout_at(deadline, taken).await.is_err() {
-                    return;
-                }
-            }
-        }
-        shard.borrow_mut().refresh_clock();
-        let mut done = Handed::default();
-        for mail in mails.drain(..) {
-            match mail {
-                Mail::Arrived(arrival) => arrive(&shard, arrival),
-                Mail::Stop { deadline } => {
-                    stop_at = Some(deadline.into());
-                    shard.borrow_mut().stop_all();
-                }
-                mail => done.count(&mut shard.borrow_mut(), mail),
-            }
-            if done.work > MAIL_PER_TURN {
-                std::mem::take(&mut done).tell(&edge, id);
-                shard.borrow().wake_flusher();
-                // The connections have a turn, and what came for them is written.
-                tokio::task::yield_now().await;
-                shard.borrow_mut().refresh_clock();
-            }
-        }
-        done.tell(&edge, id);
-        let mut shard = shard.borrow_mut();
-        shard.end_doomed();
-        shard.resume_publishers();
-        shard.wake_flusher();
-        if shard.is_stopping && shard.connections.is_empty() {
-            return;
-        }
-    }
-}
-
-/// Mail that was handled lately.
-#[derive(Default)]
-struct Handed {
-    publishes: usize,
-    bytes: usize,
-    work: u64,
-}
-
-impl Handed {
-    fn count(&mut self, shard: &mut Shard, mail: Mail) {
-        let bytes = mail.publish_bytes();
-        if bytes == 0 {
-            return shard.handle_mail(mail);
-        }
-        let before = shard.work;
-        shard.handle_mail(mail);
-        self.publishes += 1;
-        self.bytes += bytes;
-        self.work += shard.work - before;
-    }
-
-    fn tell(self, edge: &Edge, shard: usize) {
-        let receivers = usize::try_from(self.work / DELIVERY_WORK).unwrap_or(usize::MAX);
-        edge.mailboxes
-            .handed_on(shard, self.publishes, receivers, self.bytes);
-    }
-}
-
-fn arrive(shared: &Rc<RefCell<Shard>>, arrival: Arrival) {
-    let Arrival {
-        stream,
-        peer,
-        listener,
-    } = arrival;
-    let mut shard = shared.borrow_mut();
-    let settled = match shard.edge.listeners.get(listener) {
-        Some(listener) if !shard.is_stopping => listener.clone(),
-        _ => return shard.turn_away(listener),
-    };
-    let packet_max = shard.edge.config.max_connect_bytes;
-    let opened = TcpStream::from_std(stream)
-        .and_then(|stream| Transport::new(&settled, stream, peer, packet_max));
-    match opened {
-        Ok(transport) => {
-            let seat = shard.admit(listener, transport);
-            let task = Task {
-                shard: shared.clone(),
-                seat,
-            };
-            tokio::task::spawn_local(task);
-        }
-        Err(error) => {
-            tracing::debug!(%peer, %error, "connection lost before it was served");
-            shard.turn_away(listener);
-        }
     }
 }
 
@@ -439,69 +331,6 @@ impl Shard {
         });
     }
 
-    fn handle_mail(&mut self, mail: Mail) {
-        match mail {
-            Mail::Publish(publication) => {
-                let tenant = publication.tenant.number;
-                let topic = publication.message.topic.as_str();
-                let local = self.subscriptions.matches(tenant, topic);
-                self.deliver_live(&publication, &local);
-            }
-            Mail::Share(handoff) => self.deliver_shared(handoff.to, handoff.shared),
-            Mail::Rematched { result } => self.rematched(result),
-            Mail::Undelivered { shared, error } => self.undelivered(&shared, &error.to_string()),
-            Mail::Push {
-                to,
-                epoch,
-                deliveries,
-            } => self.pushed(to, epoch, deliveries),
-            Mail::Kick { to } => self.kicked(to),
-            Mail::Completed { to, what, bytes } => {
-                self.stored(bytes);
-                self.complete(to, what);
-            }
-            Mail::Routed {
-                tenant,
-                filter,
-                result,
-            } => self.routed(tenant, filter, &result),
-            Mail::Arrived(_) | Mail::Stop { .. } | Mail::Nothing => {}
-        }
-    }
-
-    fn complete(&mut self, to: Seat, what: Completion) {
-        match what {
-            Completion::Authenticated(answer) => self.authenticated(to, *answer),
-            Completion::Exchanged(answer) => self.exchanged(to, *answer),
-            Completion::Tenant(result) => self.tenant_found(to, result),
-            Completion::Claimed(claim) => self.claimed(to, claim),
-            Completion::Attached(result) => self.attached(to, *result),
-            Completion::Detached(result) => self.detached(to, result),
-            Completion::PublishAccess(number, access) => self.publish_access(to, number, access),
-            Completion::FilterAccess(at, access) => self.filter_access(to, at, access),
-            Completion::Begun(number, result) => self.publish_begun(to, number, result),
-            Completion::Retained(number, result) => self.publish_retained(to, number, result),
-            Completion::RetainedUnasked(topic, is_cleared, result) => {
-                self.retained_unasked(to, &topic, is_cleared, result);
-            }
-            Completion::Matched(number, result) => {
-                self.lookups = self.lookups.saturating_sub(1);
-                self.publish_matched(to, number, result);
-            }
-            Completion::Picked(number, orphan, result) => self.picked(to, number, orphan, result),
-            Completion::Delivered(token, result) => self.delivered(to, token, result),
-            Completion::DeliveredUnasked(result) => self.delivered_unasked(to, result),
-            Completion::Released(token, id, result) => self.released(to, token, id, result),
-            Completion::Subscribed(result) => self.subscribed(to, result),
-            Completion::Unsubscribed(result) => self.unsubscribed(to, result),
-            Completion::Fetched(result) => self.fetched(to, result),
-            Completion::Settled(result) => self.settled(to, result),
-            Completion::ScanReady(number) => self.scan_ready(to, number),
-            Completion::RetainedPage(number, result) => self.retained_page(to, number, result),
-            Completion::RetainedInserted(result) => self.retained_inserted(to, result),
-        }
-    }
-
     fn tick(&mut self) {
         self.refresh_clock();
         let mut due = Vec::new();
@@ -671,6 +500,7 @@ mod tests {
     use std::mem::size_of;
 
     use super::*;
+    use crate::connection::Task;
 
     #[test]
     fn an_idle_connection_stays_small() {

@@ -119,16 +119,17 @@ impl Shard {
                 continue;
             };
             outgoing.push(Mail::Publish(publication.clone()));
-            self.sent_outgoing(shard, seat);
+            self.sent_outgoing(shard, seat, publication.tenant.number);
         }
     }
 
     /// There is one more mail of a publisher for another shard.
-    pub(super) fn sent_outgoing(&mut self, shard: usize, publisher: Seat) {
+    pub(super) fn sent_outgoing(&mut self, shard: usize, publisher: Seat, tenant: TenantNumber) {
         if self.outgoing[shard].len() >= OUTGOING_MAX {
             self.post_outgoing(shard);
         }
-        if self.edge.mailboxes.is_crowded(shard) {
+        let from = usize::from(self.id);
+        if self.edge.mailboxes.must_wait(shard, tenant, from) {
             self.hold_publisher(publisher);
         }
         self.wake_flusher();
@@ -167,10 +168,8 @@ impl Shard {
         if self.outgoing[shard].is_empty() {
             return;
         }
-        let from = usize::from(self.id);
         let mails = &mut self.outgoing[shard];
-        // A crowded mailbox wakes this shard when it has been emptied.
-        self.edge.mailboxes.post_publishes(shard, from, mails);
+        self.edge.mailboxes.post_publishes(shard, mails);
     }
 
     /// Posts what has gathered for all other shards.
@@ -315,12 +314,19 @@ impl Shard {
         if self.waiting_for_stores.is_empty()
             || self.store_bytes > self.edge.config.max_store_bytes / 2
             || self.lookups > self.lookups_max() / 2
-            || (0..self.outgoing.len()).any(|shard| self.edge.mailboxes.is_crowded(shard))
         {
             return;
         }
+        let (edge, from) = (self.edge.clone(), usize::from(self.id));
         for seat in std::mem::take(&mut self.waiting_for_stores) {
-            self.resume(seat, Pause::Store);
+            let tenant = self.publisher(seat).map(|session| session.tenant.number);
+            let must_wait = tenant.is_some_and(|tenant| {
+                (0..edge.mailboxes.shards()).any(|at| edge.mailboxes.must_wait(at, tenant, from))
+            });
+            match must_wait {
+                true => self.waiting_for_stores.push(seat),
+                false => self.resume(seat, Pause::Store),
+            }
         }
     }
 

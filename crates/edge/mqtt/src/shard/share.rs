@@ -83,7 +83,7 @@ impl Shard {
                 continue;
             };
             outgoing.push(Handoff::mail(live, shared));
-            self.sent_outgoing(shard, seat);
+            self.sent_outgoing(shard, seat, publication.tenant.number);
         }
     }
 
