@@ -3,35 +3,28 @@
 //! Each step may answer later, by mail. What the client sent behind CONNECT is held meanwhile.
 
 mod judge;
+mod opened;
+mod refuse;
 
-use std::num::{NonZeroU16, NonZeroU32};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use bifrust_inbox::{Cause, Detach, InboxError, Open, Opened, SessionRef, Will};
 use bifrust_model::{
     ClientId, ClientInfo, EventKind, Message, Protocol, SessionKey, Settings, Tenant, Topic,
 };
-use bifrust_mqtt_codec::{
-    Connack, ConnackProperties, Connect, DecodeError, Frame, Packet, Qos, ReasonCode, Version,
-    decode_connect, encode_within,
-};
+use bifrust_mqtt_codec::{Connect, Frame, ReasonCode, Version, decode_connect};
 use bifrust_plugin_api::{Answer, AuthAnswer, AuthRequest, Credentials, Granted, Refusal};
 use bifrust_registry::RegistryError;
 use bifrust_session_dict::Claim;
-use bytes::BytesMut;
+
+use opened::takes_connack;
+use refuse::Refused;
 
 use super::{Ending, Exchange, Pause, Phase, model_protocol, model_qos, settings_of};
 use crate::fault::{Fault, planted};
 use crate::mailbox::{Completion, Seat};
-use crate::session::Session;
-use crate::session::durable::Durable;
-use crate::session::filters::Filters;
-use crate::session::inbound::Inbound;
-use crate::session::known_topics::KnownTopics;
-use crate::session::rate::Rate;
-use crate::session::window::{Window, packet_id};
 use crate::shard::Shard;
-use crate::shard::timer::Timer;
 
 /// A CONNECT that is being answered.
 pub(crate) struct Connecting {
@@ -87,25 +80,6 @@ impl Accepted {
     }
 }
 
-/// Why a CONNECT is refused.
-struct Refused {
-    reason: ReasonCode,
-    event: EventKind,
-    detail: String,
-    reference: Option<String>,
-}
-
-impl Refused {
-    fn new(reason: ReasonCode, event: EventKind, detail: impl Into<String>) -> Self {
-        Self {
-            reason,
-            event,
-            detail: detail.into(),
-            reference: None,
-        }
-    }
-}
-
 impl Shard {
     pub(super) fn handle_connect(
         &mut self,
@@ -152,64 +126,6 @@ impl Shard {
         }
         self.authenticate(seat, connect, client_id, is_id_assigned, frame.total_len());
         Ok(())
-    }
-
-    /// A CONNECT that does not decode gets an answer only if there is one that its sender
-    /// understands.
-    fn refuse_bytes(
-        &mut self,
-        seat: Seat,
-        version: Option<Version>,
-        error: &DecodeError,
-    ) -> Result<(), Ending> {
-        let version = match (version, error) {
-            // MQTT-3.1.2-2: the answer is in a version that it may know.
-            (None, DecodeError::UnsupportedVersion { level }) if *level > 5 => Version::V5,
-            (None, DecodeError::UnsupportedVersion { .. }) => Version::V311,
-            (Some(version), _) => version,
-            (None, _) => return Err(super::read::malformed(error)),
-        };
-        let is_version = matches!(error, DecodeError::UnsupportedVersion { .. });
-        if version != Version::V5 && !is_version {
-            // 3.1.1, 3.1.4: closed without CONNACK.
-            return Err(super::read::malformed(error));
-        }
-        if let Some(connection) = self.connection(seat) {
-            connection.version = version;
-        }
-        let event = match is_version {
-            true => EventKind::UnacceptedProtocolVer,
-            false => EventKind::ProtocolError,
-        };
-        self.refuse(
-            seat,
-            &Refused::new(error.reason(), event, error.to_string()),
-        )
-    }
-
-    /// CONNACK with a reason, then the end.
-    fn refuse(&mut self, seat: Seat, refused: &Refused) -> Result<(), Ending> {
-        let mut connack = Connack::refusal(refused.reason);
-        let is_v5 = self
-            .connection(seat)
-            .is_some_and(|connection| connection.is_v5());
-        if is_v5 {
-            // What a provider says about its own failure is for the operator.
-            let is_public = refused.event != EventKind::AuthError;
-            connack.properties = Some(Box::new(ConnackProperties {
-                reason_string: is_public.then(|| refused.detail.as_str().into()),
-                server_reference: refused.reference.clone().map(Into::into),
-                ..ConnackProperties::default()
-            }));
-        }
-        self.send_packet(seat, &Packet::Connack(connack));
-        Err(Ending::silent(refused.event, refused.detail.clone()))
-    }
-
-    fn refuse_and_end(&mut self, seat: Seat, refused: &Refused) {
-        if let Err(ending) = self.refuse(seat, refused) {
-            self.end(seat, ending);
-        }
     }
 
     fn authenticate(
@@ -524,168 +440,6 @@ impl Shard {
             closing.attaching = Some((key, accepted.tenant.clone()));
         }
     }
-
-    fn open_session(&mut self, seat: Seat, opened: Opened) {
-        let now_ms = self.now_ms;
-        let Some(connection) = self.connection(seat) else {
-            return;
-        };
-        let Phase::Connecting(connecting) = &mut connection.phase else {
-            return;
-        };
-        let Some(accepted) = connecting.accepted.take() else {
-            return;
-        };
-        let is_kicked = connecting.is_kicked;
-        let connack = connack(connecting, &accepted, opened.session_present);
-        let exchange = connecting.exchange.take();
-        let wants_explanations = connecting.connect.properties.request_problem_information;
-        let aliases_taken =
-            (connecting.connect.properties.topic_alias_maximum).min(accepted.topic_alias_max());
-        let client_packet_max = connecting.client_packet_max();
-        let client = accepted.client.clone();
-        let packet_max = accepted.settings.max_user_payload_bytes as usize;
-        let mut session = session(&accepted, &opened, client_packet_max);
-        session.exchange = exchange;
-        session.wants_explanations = wants_explanations;
-        if let Some(known) = KnownTopics::new(aliases_taken) {
-            session.topic_aliases.get_or_insert_default().to_client = Some(known);
-        }
-        connection.phase = Phase::Serving(Box::new(session));
-        connection.packet_max = packet_max;
-        connection.keep_alive = accepted.keep_alive;
-        connection.heard_ms = now_ms;
-        connection.rate = Rate::of(&accepted.settings).map(Box::new);
-        if let Some(transport) = &mut connection.transport {
-            transport.limit_packets(packet_max);
-        }
-        self.send_packet(seat, &Packet::Connack(connack));
-        if (opened.subscriptions.iter()).any(|subscription| subscription.filter.is_shared()) {
-            self.attend_inbox(seat);
-        }
-        let released = match planted(Fault::PubrelNotRepeated) {
-            true => Vec::new(),
-            false => opened.released,
-        };
-        for seq in released {
-            // 4.4: PUBREL again, in order, before new messages.
-            self.send_pubrel(seat, packet_id(seq), ReasonCode::SUCCESS);
-        }
-        self.emit_client(&client, EventKind::ClientConnected, |event| event);
-        if !opened.session_present {
-            self.emit_client(&client, EventKind::MqttSessionStart, |event| event);
-        }
-        if accepted.keep_alive > 0 && !planted(Fault::KeepAliveIgnored) {
-            let due = now_ms + u64::from(accepted.keep_alive) * 1500;
-            self.wheel.arm(due, seat, Timer::KeepAlive);
-        }
-        self.resume(seat, Pause::Connect);
-        self.mark_dirty(seat.slot);
-        if is_kicked {
-            self.kicked(seat);
-        }
-    }
-}
-
-fn session(accepted: &Accepted, opened: &Opened, client_packet_max: u32) -> Session {
-    let mut inbound = Inbound::default();
-    for id in opened.inbound.iter().filter(|id| id.is_routed) {
-        // An id that was begun and not routed is begun again when its PUBLISH comes again.
-        inbound.begin(id.packet_id, true);
-    }
-    let mut window = Window::new(accepted.window);
-    for seq in &opened.released {
-        window.released(*seq);
-    }
-    let reference = SessionRef {
-        tenant: accepted.tenant.clone(),
-        client: accepted.client.client.clone(),
-        epoch: opened.epoch,
-    };
-    let durable = opened
-        .is_durable
-        .then(|| Box::new(Durable::new(reference, opened.incarnation, opened.next_seq)));
-    Session {
-        tenant: accepted.tenant.clone(),
-        client: accepted.client.clone(),
-        epoch: opened.epoch,
-        expiry_seconds: accepted.expiry_seconds,
-        has_rows: opened.is_durable || accepted.has_will,
-        client_packet_max,
-        subscriptions: Filters::default(),
-        filter_request: None,
-        scans: None,
-        queue: Default::default(),
-        window,
-        next_seq: 1,
-        durable,
-        shares: None,
-        acks: Default::default(),
-        inbound,
-        memo: None,
-        topic_aliases: None,
-        topic_alias_max: accepted.topic_alias_max(),
-        is_doomed: false,
-        wants_explanations: true,
-        exchange: None,
-    }
-}
-
-fn connack(connecting: &Connecting, accepted: &Accepted, session_present: bool) -> Connack {
-    let settings = &accepted.settings;
-    let asked = &connecting.connect;
-    let properties = (asked.version == Version::V5).then(|| {
-        let expiry = accepted.expiry_seconds;
-        let expiry_asked = asked.properties.session_expiry.unwrap_or(0);
-        let receive_maximum = u16::try_from(settings.receiving_maximum).unwrap_or(u16::MAX);
-        Box::new(ConnackProperties {
-            session_expiry: (expiry != expiry_asked).then_some(expiry),
-            receive_maximum: NonZeroU16::new(receive_maximum).filter(|max| max.get() < u16::MAX),
-            maximum_qos: match settings.maximum_qos {
-                0 => Qos::AtMostOnce,
-                1 => Qos::AtLeastOnce,
-                _ => Qos::ExactlyOnce,
-            },
-            retain_available: settings.retain_enabled,
-            topic_alias_maximum: accepted.topic_alias_max(),
-            maximum_packet_size: NonZeroU32::new(settings.max_user_payload_bytes),
-            assigned_client_id: (connecting.is_id_assigned
-                && !planted(Fault::AssignedIdentifierUntold))
-            .then(|| connecting.client_id.as_str().into()),
-            wildcard_subscription_available: settings.wildcard_subscription_enabled,
-            subscription_ids_available: settings.subscription_identifier_enabled,
-            // MQTT-4.12.0-5: as at CONNECT.
-            authentication_method: (connecting.exchange.as_ref())
-                .map(|exchange| exchange.method().clone()),
-            authentication_data: (connecting.exchange.as_ref())
-                .and_then(|exchange| exchange.data().cloned()),
-            shared_subscription_available: settings.shared_subscription_enabled,
-            server_keep_alive: (accepted.keep_alive != asked.keep_alive)
-                .then_some(accepted.keep_alive),
-            ..ConnackProperties::default()
-        })
-    });
-    Connack {
-        session_present: session_present && !planted(Fault::SessionPresentZero),
-        reason: ReasonCode::SUCCESS,
-        properties,
-    }
-}
-
-/// Whether CONNACK is within the client's Maximum Packet Size (MQTT-3.1.2-24).
-fn takes_connack(connecting: &Connecting, accepted: &Accepted) -> bool {
-    let max = connecting.client_packet_max();
-    if max == u32::MAX {
-        return true;
-    }
-    let packet = Packet::Connack(connack(connecting, accepted, false));
-    encode_within(
-        &packet,
-        connecting.connect.version,
-        max,
-        &mut BytesMut::new(),
-    )
-    .is_ok()
 }
 
 /// An identifier nobody else has: 96 random bits.
