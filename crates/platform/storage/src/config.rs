@@ -51,7 +51,7 @@ pub struct FjallConfig {
     /// tables and a longer restart; 1 to 128 MiB.
     pub memtable_bytes: u64,
     /// Recent rows held in memory in all keyspaces; above it the fullest one goes to a table early. What
-    /// is on its way there comes on top, up to as much again; at least `memtable_bytes`.
+    /// is on its way there comes on top, up to as much again: then writes wait; at least `memtable_bytes`.
     pub memtables_bytes_max: u64,
     /// Journals on disk above which the keyspaces that hold the oldest one back are flushed. More means
     /// fewer flushes and a longer restart; at least 64 MiB.

@@ -339,7 +339,7 @@ impl Engine for Disk {
             }
         }
         changes.commit().map_err(engine_error)?;
-        self.memtables.wrote(bytes, &self.tables)
+        self.memtables.wrote(bytes, &self.db, &self.tables)
     }
 
     fn sync(&self) -> Result<(), StorageError> {
