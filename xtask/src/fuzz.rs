@@ -4,6 +4,7 @@
 //! `-Cpasses` switches on, and libFuzzer itself is C++ that the crate `libfuzzer-sys` brings along.
 //! Sanitizers would need a nightly toolchain; the code is safe Rust, and memory is capped instead.
 
+mod grown;
 mod report;
 
 use std::collections::VecDeque;
@@ -20,9 +21,10 @@ use cargo_metadata::MetadataCommand;
 use report::Outcome;
 
 pub(crate) const HELP: &str = "\
-  cargo xtask fuzz [--seconds N] [--planted] [TARGET...]
+  cargo xtask fuzz [--seconds N] [--planted | --keep] [TARGET...]
                        every parser of outside bytes, N seconds (20) each; --planted: the parsers
-                       with a bug planted into each, which has to be found";
+                       with a bug planted into each, which has to be found; --keep: no run, what
+                       earlier ones have found goes into fuzz/grown";
 
 /// What cargo-fuzz passes too, without the sanitizer.
 const COVERAGE: &str = "-Cpasses=sancov-module \
@@ -37,6 +39,7 @@ const INPUT_SECONDS: u32 = 5;
 struct Options {
     seconds: u64,
     is_planted: bool,
+    is_kept: bool,
     targets: Vec<String>,
 }
 
@@ -58,26 +61,42 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> anyhow::Result<Vec<Strin
         false => "fuzz",
     });
     let program = build(root, &folder, options.is_planted)?;
-    let queue = Mutex::new(VecDeque::from(options.targets.clone()));
+    if options.is_kept {
+        for target in &options.targets {
+            keep(root, &folder, &program, target)?;
+        }
+        return Ok(Vec::new());
+    }
     let problems = Mutex::new(Vec::new());
     println!("{}", report::HEADER);
-    std::thread::scope(|scope| {
-        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(|| {
-                while let Some(target) = taken(&queue).pop_front() {
-                    let result = one(root, &folder, &program, &target, &options);
-                    let problem = match result {
-                        Ok(outcome) => outcome.told(&target, options.is_planted),
-                        Err(error) => Some(format!("{target}: {error:#}")),
-                    };
-                    taken(&problems).extend(problem);
-                }
-            });
-        }
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    side_by_side(&options.targets, workers, |target| {
+        let result = one(root, &folder, &program, target, &options);
+        let problem = match result {
+            Ok(outcome) => outcome.told(target, options.is_planted),
+            Err(error) => Some(format!("{target}: {error:#}")),
+        };
+        taken(&problems).extend(problem);
     });
     Ok(problems
         .into_inner()
         .unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Runs all of them, so many at a time, in order.
+fn side_by_side(targets: &[String], workers: usize, run: impl Fn(&str) + Sync) {
+    let queue = Mutex::new(VecDeque::from_iter(targets));
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                // Not in the head of the loop: the lock would be held through its body.
+                let next = || taken(&queue).pop_front();
+                while let Some(target) = next() {
+                    run(target);
+                }
+            });
+        }
+    });
 }
 
 fn taken<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -88,6 +107,7 @@ fn parse(arguments: &[String]) -> anyhow::Result<Options> {
     let mut options = Options {
         seconds: 20,
         is_planted: false,
+        is_kept: false,
         targets: Vec::new(),
     };
     let mut arguments = arguments.iter();
@@ -98,10 +118,15 @@ fn parse(arguments: &[String]) -> anyhow::Result<Options> {
                 options.seconds = seconds.parse().context("--seconds needs a number")?;
             }
             "--planted" => options.is_planted = true,
+            "--keep" => options.is_kept = true,
             other if other.starts_with('-') => bail!("{other:?} is no option\n{HELP}"),
             target => options.targets.push(target.to_owned()),
         }
     }
+    ensure!(
+        !(options.is_planted && options.is_kept),
+        "what finds planted bugs is not kept"
+    );
     Ok(options)
 }
 
@@ -199,7 +224,9 @@ fn one(
     }
     command.arg(corpus);
     if !options.is_planted {
-        command.arg(seeds);
+        let grown = work.join("grown");
+        grown::unpack(&root.join("fuzz/grown").join(target), &grown)?;
+        command.arg(seeds).arg(grown);
     }
     let started = Instant::now();
     let status = command
@@ -210,6 +237,34 @@ fn one(
     let seconds = started.elapsed().as_secs_f64();
     let text = String::from_utf8_lossy(&fs::read(&log_path)?).into_owned();
     Ok(Outcome::read(&text, status.success(), seconds))
+}
+
+/// Packs a least set of inputs that reaches every edge which is known to be reachable.
+fn keep(root: &Path, folder: &Path, program: &Path, target: &str) -> anyhow::Result<()> {
+    let work = folder.join("run").join(target);
+    let (corpus, least, known) = (work.join("corpus"), work.join("least"), work.join("grown"));
+    let packed = root.join("fuzz/grown").join(target);
+    grown::unpack(&packed, &known)?;
+    if least.exists() {
+        fs::remove_dir_all(&least)?;
+    }
+    fs::create_dir_all(&least)?;
+    fs::create_dir_all(&corpus)?;
+    let output = Command::new(program)
+        .env("BIFRUST_FUZZ_TARGET", target)
+        .args(["-set_cover_merge=1", "-use_counters=0"])
+        .arg(format!("-timeout={INPUT_SECONDS}"))
+        .args([&least, &root.join("fuzz/corpus").join(target)])
+        .args([&corpus, &known])
+        .output()
+        .with_context(|| program.display().to_string())?;
+    ensure!(
+        output.status.success(),
+        "{target}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    println!("{target:<20} {} inputs", grown::pack(&least, &packed)?);
+    Ok(())
 }
 
 /// Copies the seeds that do not show the planted bug by themselves: the fuzzer has to find it.
@@ -227,4 +282,28 @@ fn copy_holding(program: &Path, target: &str, seeds: &Path, corpus: &Path) -> an
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn runs_are_side_by_side() {
+        let (began, begun) = mpsc::channel();
+        let begun = Mutex::new(begun);
+        side_by_side(
+            &["a".to_owned(), "b".to_owned()],
+            2,
+            |target| match target {
+                "b" => began.send(()).unwrap(),
+                _ => taken(&begun)
+                    .recv_timeout(Duration::from_secs(60))
+                    .expect("b runs beside a"),
+            },
+        );
+    }
 }
