@@ -98,6 +98,8 @@ fn is_later(version: Version, error: &ErrorV5) -> bool {
         // Ours leaves topics to the model, which knows the tenant's limits too; a bad filter is one
         // reason code of SUBACK, not the end of the connection.
         ErrorV5::Common(Error::InvalidTopicFilter(_) | Error::InvalidTopicName(_))
+        // So are wildcards in response topics (MQTT-3.3.2-14): the connection looks for them.
+        | ErrorV5::InvalidResponseTopic
         // One per matching subscription is right (3.3.4); theirs has one.
         | ErrorV5::DuplicatedProperty(PropertyId::SubscriptionIdentifier)
         // 3.3.2.3.2: a receiver may check; ours leaves that to the tenant's settings.
