@@ -224,6 +224,8 @@ pub struct Link<W> {
     agreed: Option<Limits>,
     is_leaving: bool,
     peer_is_leaving: bool,
+    /// Something that waits may go now.
+    wants_pump: bool,
     outbox: Outbox,
     /// What may still be sent: calls, answers.
     credit: [[u32; 3]; 2],
@@ -260,6 +262,7 @@ impl<W> Link<W> {
             agreed: None,
             is_leaving: false,
             peer_is_leaving: false,
+            wants_pump: false,
             outbox: Outbox::default(),
             credit: [[0; 3]; 2],
             taken: [[0; 3]; 2],
@@ -291,7 +294,7 @@ impl<W> Link<W> {
         self.heard_ms = now_ms;
         self.pinged_ms = None;
         self.refuse_too_large(effects);
-        self.pump(now_ms);
+        self.pump(now_ms, effects);
     }
 
     /// Whether there is a connection.
@@ -358,6 +361,14 @@ impl<W> Link<W> {
         self.waiting.iter().any(|waiting| !waiting.is_empty())
     }
 
+    /// Whether nothing is under way on the connection.
+    pub fn is_drained(&self) -> bool {
+        self.asked_sent == 0
+            && self.open.is_empty()
+            && self.streams.is_empty()
+            && self.outbox.is_empty()
+    }
+
     /// Whether nothing is going on, so that the connection could be closed.
     pub fn is_idle(&self) -> bool {
         self.asked.is_empty()
@@ -398,6 +409,9 @@ impl<W> Link<W> {
 
     /// When [`tick`](Self::tick) has something to do.
     pub fn next_due_ms(&self) -> u64 {
+        if self.wants_pump && self.agreed.is_some() {
+            return 0;
+        }
         let life = match (self.agreed, self.pinged_ms) {
             (None, _) => u64::MAX,
             (Some(_), Some(pinged)) => pinged + self.bounds.silence_ms,
@@ -422,6 +436,9 @@ impl<W> Link<W> {
         }
         if self.agreed.is_none() {
             return Ok(());
+        }
+        if self.wants_pump {
+            self.pump(now_ms, effects);
         }
         match self.pinged_ms {
             Some(pinged) if now_ms >= pinged + self.bounds.silence_ms => Err(LinkError::Silent),

@@ -61,7 +61,7 @@ impl<W> Link<W> {
                 let stream = own_view(id, side);
                 let header = lasting(header);
                 self.receive_end(stream, Status(status), header, effects)?;
-                self.pump(now_ms);
+                self.pump(now_ms, effects);
                 Ok(())
             }
             Frame::Cancel { id, side, status } => {
@@ -71,7 +71,7 @@ impl<W> Link<W> {
                     open.cancelled.store(true, Ordering::Relaxed);
                 }
                 self.receive_stream_cancel(own_view(id, side), Status(status), effects);
-                self.pump(now_ms);
+                self.pump(now_ms, effects);
                 Ok(())
             }
             Frame::Credit {
@@ -79,7 +79,7 @@ impl<W> Link<W> {
                 side,
                 priority,
                 bytes,
-            } => self.receive_credit(now_ms, side, priority, bytes),
+            } => self.receive_credit(now_ms, side, priority, bytes, effects),
             Frame::Credit {
                 id, side, bytes, ..
             } => self.receive_stream_credit(own_view(id, side), bytes, effects),
@@ -102,6 +102,7 @@ impl<W> Link<W> {
         side: Side,
         priority: Priority,
         bytes: u32,
+        effects: &mut Vec<Effect<W>>,
     ) -> Result<(), LinkError> {
         let index = priority.index();
         let what = match side {
@@ -117,7 +118,7 @@ impl<W> Link<W> {
             Some(credit) if credit <= window => self.credit[what][index] = credit,
             _ => return Err(LinkError::Credit),
         }
-        self.pump(now_ms);
+        self.pump(now_ms, effects);
         Ok(())
     }
 
@@ -233,7 +234,7 @@ impl<W> Link<W> {
             effects,
         );
         if self.has_waiting() {
-            self.pump(now_ms);
+            self.pump(now_ms, effects);
         }
     }
 

@@ -234,7 +234,8 @@ impl<W> Link<W> {
     }
 
     /// Sends what waits as far as there is credit.
-    pub(super) fn pump(&mut self, now_ms: u64) {
+    pub(super) fn pump(&mut self, now_ms: u64, effects: &mut Vec<Effect<W>>) {
+        self.wants_pump = false;
         for priority in Priority::ALL {
             self.pump_answers(priority);
             if self.peer_is_leaving {
@@ -249,7 +250,11 @@ impl<W> Link<W> {
                 let Some(held) = self.waiting[index].pop() else {
                     break;
                 };
+                let id = held.call.id;
                 self.send(now_ms, cost, held);
+                if start == Start::Open {
+                    self.tell_writable(id, effects);
+                }
             }
         }
     }

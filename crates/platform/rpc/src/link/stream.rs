@@ -71,6 +71,17 @@ impl<W> Link<W> {
         }
     }
 
+    /// Who wanted to send on a stream that was not open yet may do so now.
+    pub(super) fn tell_writable(&mut self, id: u64, effects: &mut Vec<Effect<W>>) {
+        let side = Side::Asking;
+        let id = StreamId { side, id };
+        if let Some(stream) = self.streams.get_mut(&id)
+            && std::mem::take(&mut stream.wants_credit)
+        {
+            effects.push(Effect::Writable(id));
+        }
+    }
+
     /// Sends an item; false if there is no credit for it now, which [`Effect::Writable`] ends.
     pub fn item(&mut self, id: StreamId, body: &Body) -> Result<bool, CallError> {
         if body.header.len() > HEADER_MAX || body.payload.len() > PAYLOAD_MAX {
@@ -121,6 +132,7 @@ impl<W> Link<W> {
         self.outbox.frame(stream.priority, &frame);
         if stream.peer_end {
             self.streams.remove(&id);
+            self.wants_pump = self.has_waiting();
         }
         true
     }
@@ -130,6 +142,7 @@ impl<W> Link<W> {
         let Some(stream) = self.streams.remove(&id) else {
             return;
         };
+        self.wants_pump = self.has_waiting();
         match stream.is_waiting {
             true => self.drop_unwanted(),
             false => self.send_cancel(id.id, id.side, stream.priority, Status::CANCELLED),

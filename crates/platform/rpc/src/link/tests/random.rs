@@ -266,6 +266,11 @@ fn settle(now_ms: u64, ends: &mut [End; 2]) {
                 end.answer(0, 10);
             }
         }
+        for end in [&mut *a, &mut *b] {
+            let mut effects = Vec::new();
+            end.link.tick(now_ms, &mut effects).expect("it lives");
+            end.perform(effects);
+        }
         carry_some(now_ms, a, b, 1 << 20);
         carry_some(now_ms, b, a, 1 << 20);
         for end in [&mut *a, &mut *b] {

@@ -85,7 +85,9 @@ fn more_streams_wait_until_one_has_ended() {
     // The place is free on both sides; the next answer or credit lets the third go.
     let closed = bed.reach_b();
     assert!(matches!(&closed[..], [Effect::Closed { .. }]));
-    bed.a.pump(bed.now_ms);
+    assert_eq!(bed.a.next_due_ms(), 0);
+    let woken = bed.tick_a(0);
+    assert!(matches!(woken[..], [Effect::Writable(stream)] if stream == third));
     assert_eq!(requests(bed.reach_b())[0].body, Body::payload("third"));
 }
 
