@@ -16,7 +16,8 @@
 //! | sessions of recent topics (`mqtt`) | 4/96 | 32 MiB a shard | all are looked up again |
 //! | queues of transient sessions (`mqtt`) | 16/96 | | QoS 0 is dropped, others end the session (0x97), the fullest first |
 //!
-//! Not in it: connections and their buffers, live subscriptions, the program itself.
+//! Not in it: connections and their buffers, live subscriptions, what the engine holds while it compacts
+//! tables, the program itself.
 
 use std::fs;
 

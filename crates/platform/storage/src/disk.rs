@@ -17,7 +17,7 @@ use std::{
 use bytes::Bytes;
 use fjall::{
     CompressionType, Database, KeyspaceCreateOptions, PersistMode, Readable,
-    config::CompressionPolicy,
+    config::{CompressionPolicy, PartitioningPolicy},
 };
 
 use crate::{
@@ -211,15 +211,21 @@ fn try_open_database(
         .max_journaling_size(config.journal_bytes_max.max(64 * 1024 * 1024))
         .worker_threads(config.background_threads.max(1))
         .open()?;
-    let options = || {
-        KeyspaceCreateOptions::default()
+    let options = |ks: &Keyspace| {
+        let mut options = KeyspaceCreateOptions::default()
             .manual_journal_persist(true)
             .max_memtable_size(config.memtable_bytes)
-            .data_block_compression_policy(CompressionPolicy::all(CompressionType::Lz4))
+            .data_block_compression_policy(CompressionPolicy::all(CompressionType::Lz4));
+        if !config.scanned.contains(ks) {
+            // While a table is written its index holds on to a key of each block that was read for it, and
+            // so to those blocks. One in parts lets them go part by part: blocks of large rows add up.
+            options.index_block_partitioning_policy = PartitioningPolicy::all(true);
+        }
+        options
     };
     let tables = keyspaces
         .iter()
-        .map(|ks| Ok((*ks, db.keyspace(ks.0, options)?)))
+        .map(|ks| Ok((*ks, db.keyspace(ks.0, || options(ks))?)))
         .collect::<fjall::Result<_>>()?;
     Ok((db, tables))
 }
