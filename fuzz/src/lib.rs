@@ -24,8 +24,10 @@ pub struct Target {
 }
 
 /// All targets, by name.
-pub const TARGETS: [Target; 26] = [
+pub const TARGETS: [Target; 28] = [
     target("certificate", bifrust_mqtt::fuzz::check_certificate),
+    target("cluster_messages", bifrust_cluster::fuzz::check_message),
+    target("cluster_packets", bifrust_cluster::fuzz::check_packet),
     target("codec_v31", codec::v31),
     target("codec_v311", codec::v311),
     target("codec_v5", codec::v5),

@@ -25,6 +25,13 @@ enum Command {
         #[arg(long)]
         seconds: Option<u64>,
     },
+    /// Runs seeds with each bug that is planted on purpose, until it is found. Needs a build with
+    /// `RUSTFLAGS="--cfg planted_bugs"`.
+    Planted {
+        /// How long each may take to be found.
+        #[arg(long, default_value_t = 600)]
+        seconds: u64,
+    },
     /// Runs one seed again, with what its nodes told.
     Replay {
         /// Which.
@@ -39,8 +46,49 @@ fn main() -> ExitCode {
             from,
             seconds,
         } => seeds(from, count, seconds),
+        Command::Planted { seconds } => planted(seconds),
         Command::Replay { seed } => replay(seed),
     }
+}
+
+/// The bugs that stand in the code behind `planted("...")`.
+const PLANTED: [&str; 10] = [
+    "deaf and sure",
+    "departure forgotten",
+    "everybody forms",
+    "floor not raised",
+    "full delta merged",
+    "gap ignored",
+    "no anti-entropy",
+    "refutation ignored",
+    "rows of any start",
+    "tombstone forgotten",
+];
+
+fn planted(seconds: u64) -> ExitCode {
+    if !cfg!(planted_bugs) {
+        println!("no bugs in this build: set RUSTFLAGS=\"--cfg planted_bugs\"");
+        return ExitCode::FAILURE;
+    }
+    let program = std::env::current_exe().expect("it runs");
+    let mut missed = 0;
+    for bug in PLANTED {
+        let start = Instant::now();
+        let run = std::process::Command::new(&program)
+            .args(["seeds", "1000000", "--seconds", &seconds.to_string()])
+            .env("BIFRUST_PLANTED", bug)
+            .output()
+            .expect("it runs again");
+        let told = String::from_utf8_lossy(&run.stdout);
+        let elapsed = start.elapsed();
+        println!(
+            "{bug}: {elapsed:.1?}, {}",
+            told.lines().next().unwrap_or_default()
+        );
+        missed += usize::from(run.status.success());
+    }
+    println!("{missed} of {} missed", PLANTED.len());
+    ExitCode::from(u8::from(missed > 0))
 }
 
 fn seeds(from: u64, count: u64, seconds: Option<u64>) -> ExitCode {

@@ -222,11 +222,16 @@ impl Core {
         }
         self.cluster = Some(cluster);
         effects.push(Effect::Event(Event::InCluster { cluster }));
+        self.greet_peers(now, effects);
+        self.settle(now, effects);
+    }
+
+    /// Something about this node has changed that its peers learn from a handshake.
+    fn greet_peers(&mut self, now: Duration, effects: &mut Vec<Effect>) {
         let known: Vec<SocketAddr> = self.peers.iter().map(|peer| peer.host.udp).collect();
         for address in known {
             self.say_hello(now, address, effects);
         }
-        self.settle(now, effects);
     }
 
     /// The seeds' names were resolved anew.
@@ -259,6 +264,7 @@ impl Core {
         );
         self.stale_topology.insert(own.node.id);
         self.stale_load.insert(own.node.id);
+        self.greet_peers(now, effects);
         self.settle(now, effects);
     }
 

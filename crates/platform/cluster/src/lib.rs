@@ -15,6 +15,7 @@ mod core;
 mod departures;
 mod effect;
 mod forming;
+pub mod fuzz;
 mod host;
 mod key;
 mod landscape;
