@@ -113,6 +113,7 @@ impl Authority {
             ExtendedKeyUsagePurpose::ServerAuth,
             ExtendedKeyUsagePurpose::ClientAuth,
         ];
+        params.use_authority_key_identifier_extension = true; // Python from 3.13 on asks for it
         params.serial_number = (subject.serial > 0).then(|| SerialNumber::from(subject.serial));
         if subject.is_expired {
             params.not_before = (SystemTime::now() - Duration::from_secs(7200)).into();

@@ -65,6 +65,7 @@ class GmqttClient:
         tls = False
         if options["carrier"] == "tls":
             tls = ssl.create_default_context(cafile=options["ca"])
+            tls.verify_flags |= ssl.VERIFY_X509_STRICT  # as newer Pythons do by themselves
         version = MQTTv50 if options["version"] == "5.0" else MQTTv311
         try:
             await client.connect(options["host"], options["port"], tls, 30, version)
