@@ -68,7 +68,7 @@ impl Kind {
         let is_websocket = matches!(carrier, Carrier::Ws | Carrier::Wss);
         match self {
             Self::Gmqtt if is_websocket => Some("it opens plain and TLS sockets only"),
-            Self::Mosquitto if is_websocket => Some("no option of theirs speaks WebSocket"),
+            Self::Mosquitto if is_websocket => Some("no option of 2.0 speaks WebSocket"),
             Self::Gmqtt if version == Version::V31 => Some("its CONNECT says `MQTT` always"),
             Self::Rumqttc if version == Version::V31 => {
                 Some("its modules are 3.1.1 and 5.0, each with the protocol name `MQTT`")

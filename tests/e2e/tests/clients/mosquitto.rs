@@ -1,6 +1,7 @@
 //! `mosquitto_pub` and `mosquitto_sub`. A client is a `mosquitto_sub` that tells of every packet
 //! (`-d`); it starts anew for each change of its subscriptions, which come with its start only.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -124,6 +125,7 @@ impl Subscriber {
         let Some(mut running) = self.running.take() else {
             return Ok(());
         };
+        await_sleep(running.child.id());
         let pid = i32::try_from(running.child.id())
             .ok()
             .and_then(Pid::from_raw);
@@ -152,6 +154,21 @@ impl Subscriber {
                 return Err(Failure::Refused(code.unwrap_or(u8::MAX)));
             }
             running.early.extend(message(&line));
+        }
+    }
+}
+
+/// Waits until a process sleeps. `mosquitto_sub` says goodbye from within its signal handler: told
+/// to end while it writes a line, it would wait for a lock of its own forever.
+fn await_sleep(pid: u32) {
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        match stat.rsplit_once(") ") {
+            Some((_, state)) if state.starts_with(['R', 'D']) => {
+                thread::sleep(Duration::from_millis(1))
+            }
+            _ => return,
         }
     }
 }

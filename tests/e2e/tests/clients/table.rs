@@ -164,7 +164,7 @@ fn release(kind: Kind) -> String {
             let release = rest.split('"').next();
             format!("rumqttc {} (crates.io)", release.expect("a release"))
         }
-        Kind::Mosquitto => "Debian's mosquitto-clients".to_owned(),
+        Kind::Mosquitto => "mosquitto-clients 2.0 (Debian)".to_owned(),
     }
 }
 
