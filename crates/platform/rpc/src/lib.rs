@@ -8,12 +8,14 @@
 //! ```
 //!
 //! [`link`], [`frame`] and [`hello`] decide, without clock, socket or thread; the shell around them carries
-//! bytes.
+//! bytes. A service is found through its [`Directory`], which reads the landscape and the traffic rules.
 //!
 //! What it never does: know what a message means, ask twice by itself, hold more of a peer than it
 //! said it takes, or panic on a peer's bytes.
 
+mod cluster_link;
 mod config;
+pub mod directory;
 mod error;
 mod event;
 pub mod frame;
@@ -29,7 +31,9 @@ mod shell;
 mod stream;
 mod tls;
 
+pub use cluster_link::{CLUSTER_SERVICE, ClusterMessages};
 pub use config::{Config, Encryption};
+pub use directory::{Choice, Directory, Rules, Server, ServerDetail};
 pub use error::{CallError, LinkError, Status};
 pub use event::{Event, Logged, Observer};
 pub use frame::{Priority, Target};
