@@ -116,7 +116,10 @@ class GmqttClient:
 
     @on_loop
     async def disconnect(self):
-        await self._mqtt.disconnect()
+        try:
+            await self._mqtt.disconnect()
+        except ssl.SSLError:
+            pass  # it minds a PUBREL that was on its way as it closed
 
     @on_loop
     async def cut(self):
