@@ -10,8 +10,8 @@
 //! | matches (`dist`) | 8/96 | | those not used lately are matched again |
 //! | gaps between routes (`dist`) | 2/96 | 64 MiB | some are read again |
 //! | sessions in use (`inbox`) | 8/96 | | those not used lately are read again |
-//! | commands that wait (`kv`) | 24/96 | 128 MiB a range | refused: the client is told or sends again |
-//! | publishes on their way to stores (`mqtt`) | 2/96 | 64 MiB | publishers wait |
+//! | commands that wait (`kv`) | 25/96 | 128 MiB a range | refused: the client is told or sends again |
+//! | publishes on their way to stores (`mqtt`) | 1/96 | 32 MiB | publishers wait |
 //! | publishes between shards (`mqtt`) | 6/96 | 32 MiB a shard | publishers wait |
 //! | sessions of recent topics (`mqtt`) | 4/96 | 32 MiB a shard | all are looked up again |
 //! | queues of transient sessions (`mqtt`) | 16/96 | | QoS 0 is dropped, others end the session (0x97), the fullest first |
@@ -79,9 +79,10 @@ impl Memory {
             matches: part(8),
             gaps: part(2).min(64 * MIB),
             sessions: part(8),
-            commands: (part(24) / RANGES).min(128 * MIB),
-            // Less than a tenant's half of the commands: publishers wait before anything is refused.
-            stores: part(2).min(64 * MIB) / shards,
+            commands: (part(25) / RANGES).min(128 * MIB),
+            // A third of a tenant's half of the commands, as each publisher may be ahead by one publish:
+            // they wait before anything is refused.
+            stores: part(1).min(32 * MIB) / shards,
             mailbox: (part(6) / shards).min(32 * MIB),
             results: (part(4) / shards).min(32 * MIB),
             queues: part(16) / shards,
@@ -160,7 +161,7 @@ mod tests {
                     + memory.commands * RANGES
                     + of_shards * shards as u64;
                 assert!(sum <= limit, "{sum} of {limit} with {shards} shards");
-                assert!(memory.stores * shards as u64 <= memory.commands / 2);
+                assert!(memory.stores * shards as u64 <= memory.commands / 2 / 2);
             }
         }
     }
