@@ -127,7 +127,6 @@ async fn only_so_many_links_and_handshakes_are_taken() {
     let config = Config {
         accepted_max: NonZeroU32::MIN,
         handshakes_max: NonZeroU32::new(2).unwrap(),
-        hello_timeout: Duration::from_millis(300),
         ..Config::default()
     };
     let a = Member::start(identity(1), config).await;

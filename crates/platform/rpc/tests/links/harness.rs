@@ -155,7 +155,16 @@ impl Member {
         let rpc = Rpc::new(setup).expect("the config is fine");
         let seen = Arc::new(Seen::default());
         rpc.register(SERVICE, 0, seen.clone());
-        let address = rpc.listen(at).await.expect("loopback has a port");
+        let mut listened = rpc.listen(at).await;
+        // A port that was free a moment ago may be somebody's for another moment.
+        for _ in 0..100 {
+            if listened.is_ok() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            listened = rpc.listen(at).await;
+        }
+        let address = listened.expect("loopback has a port");
         Self {
             rpc,
             id,

@@ -66,7 +66,7 @@ async fn a_writer_waits_for_its_reader() {
             sent += 1;
             assert!(sent < 100);
         }
-        assert!(sent >= 10);
+        assert!(sent > 0);
         theirs.next().await.expect("it is open");
         let rest = async {
             for _ in 1..sent {
