@@ -86,6 +86,8 @@ pub(crate) struct Swim {
     runtime: AccumulatingRuntime<Peer>,
     timers: BTreeMap<(Duration, u64), Timer<Peer>>,
     timers_made: u64,
+    /// When suspects are told once more that they are.
+    reminders: BTreeMap<(Duration, u64), MemberState>,
     /// foca ignores timers of an earlier token; this is the one of its present probes.
     token: u8,
     suspicion: Duration,
@@ -131,6 +133,7 @@ impl Swim {
             runtime: AccumulatingRuntime::new(),
             timers: BTreeMap::new(),
             timers_made: 0,
+            reminders: BTreeMap::new(),
             token: 0,
             suspicion: config.suspicion,
             rng: SmallRng::seed_from_u64(seed ^ 1),
@@ -150,7 +153,9 @@ impl Swim {
     }
 
     pub(crate) fn next_timer(&self) -> Option<Duration> {
-        self.timers.keys().next().map(|(at, _)| *at)
+        let timers = self.timers.keys().next();
+        let reminders = self.reminders.keys().next();
+        timers.into_iter().chain(reminders).map(|(at, _)| *at).min()
     }
 
     /// Members in sight, without this one.
@@ -230,12 +235,17 @@ impl Swim {
             self.announce(now, src);
         }
         let refutations = self.refutations;
+        let own = self.own().node;
+        let mut updates = packet.updates.iter();
+        let is_suspected =
+            updates.any(|update| update.host.node == own && update.standing == Standing::Suspect);
         self.answering = (via == Via::Link).then_some(from);
         let encoded = packet.encode();
         let result = self.foca.handle_data(&encoded, &mut self.runtime);
         self.settle(now, result);
         self.answering = None;
-        if self.refutations > refutations {
+        // Also what was refuted before: it did not arrive there.
+        if self.refutations > refutations || is_suspected {
             self.refute(Some(src));
         }
         true
@@ -311,6 +321,7 @@ impl Swim {
     }
 
     pub(crate) fn handle_timers(&mut self, now: Duration) {
+        self.remind(now);
         while let Some(entry) = self.timers.first_entry() {
             if entry.key().0 > now {
                 return;
@@ -493,6 +504,7 @@ impl Swim {
                         standing: Standing::Suspect,
                     };
                     self.tell_suspect(&suspect);
+                    self.arm_reminders(now, &suspect);
                 }
                 _ => {}
             }
@@ -563,6 +575,27 @@ impl Swim {
             token: self.token,
         };
         self.arm(at, timer);
+    }
+
+    /// What tells a suspect may be lost while this host is cut off for a moment.
+    fn arm_reminders(&mut self, now: Duration, suspect: &MemberState) {
+        for quarter in 1..4 {
+            self.timers_made += 1;
+            let at = now + self.suspicion * quarter / 4;
+            self.reminders.insert((at, self.timers_made), *suspect);
+        }
+    }
+
+    fn remind(&mut self, now: Duration) {
+        while let Some(entry) = self.reminders.first_entry() {
+            if entry.key().0 > now {
+                return;
+            }
+            let suspect = entry.remove();
+            if self.active().any(|member| member == suspect) {
+                self.tell_suspect(&suspect);
+            }
+        }
     }
 
     /// Tells a member over both ways that it is suspected, so that it can object.

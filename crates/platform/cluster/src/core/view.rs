@@ -76,6 +76,11 @@ impl Core {
         }
         let mut members = self.swim.active();
         let member = members.find(|member| member.host.node.id == node)?;
+        let spoken = self.topology.version(node);
+        if spoken.is_some_and(|spoken| spoken.incarnation > member.host.node.incarnation) {
+            // The node's next start has written rows already, so this one is over.
+            return None;
+        }
         let state = match member.standing {
             Standing::Suspect => HostState::Suspect,
             Standing::Alive | Standing::Down => HostState::Alive,
