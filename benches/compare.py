@@ -230,6 +230,14 @@ def table(chosen, results):
     return "\n".join([head, *rows]), failures
 
 
+def replace_table(path, text):
+    """Puts the table in the place of the one that begins alike; all else in the file stays."""
+    page = path.read_text()
+    start = page.index(text.partition("\n")[0])
+    end = page.index("\n\n", start)
+    path.write_text(page[:start] + text.rstrip("\n") + page[end:])
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--program", default=ROOT / "target/release/bifrust", type=pathlib.Path)
@@ -237,7 +245,9 @@ def main():
     parser.add_argument("--only", help="comma-separated names of scenarios")
     parser.add_argument("--mqtt-version", default="5", choices=["3.1.1", "5"])
     parser.add_argument("--folder", help="a folder on a real disk for the brokers' data")
-    parser.add_argument("--markdown", type=pathlib.Path, help="write the table there")
+    parser.add_argument(
+        "--markdown", type=pathlib.Path, help="put the table in the place of the one in that file"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         folder = pathlib.Path(folder)
@@ -252,7 +262,7 @@ def main():
     text, failures = table(chosen, results)
     print(text)
     if options.markdown:
-        options.markdown.write_text(f"# Against mosquitto 2\n\n{text}\n")
+        replace_table(options.markdown, text)
     if failures:
         sys.exit("\n".join(failures))
 
