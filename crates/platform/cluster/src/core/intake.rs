@@ -329,7 +329,8 @@ impl Core {
         };
         let own = self.swim.own().node.id;
         for other in &sight.hosts {
-            if other.node.id != own && self.peers.get(other.node).is_none() {
+            // Also one that was known and not heard for long: it may have moved or come back.
+            if other.node.id != own && !self.forming.has_sighted(other.node.id) {
                 self.say_hello(now, other.udp, effects);
             }
         }
